@@ -1,0 +1,1 @@
+"""fi_stream: federated inference as an event stream."""

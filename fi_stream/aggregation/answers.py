@@ -1,0 +1,102 @@
+"""A participant's response opened and turned into the prediction that a rule reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fi_stream.aggregation.evaluate import one_hot
+from fi_stream.aggregation.join import Answered, Given
+from fi_stream.events.payloads import Abstain, Answer
+from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.tensors import Datatype, Tensor, to_array
+from fi_stream.federation.policy import Form
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fi_stream.events.header import Reply
+    from fi_stream.sealing.gate import Verified
+
+_SIMPLEX_TOLERANCE = 1e-3
+
+
+def open_response(
+    event: Verified, reply: Reply, form: Form, classes: int
+) -> tuple[Given, Refusal | None]:
+    """Open a response.
+
+    Returns:
+        What it says; one that cannot be used stands as an abstain, with the refusal that says why.
+    """
+    answered = Answered(event.header.sender, reply.digest, event.record.at)
+    if reply.kind == "abstain":
+        abstain = event.open(Abstain)
+        if isinstance(abstain, Refusal):
+            return Given(answered, reply.model, None, abstain.reason), abstain
+        return Given(answered, reply.model, None, Reason.from_code(abstain.reason)), None
+    answer = event.open(Answer)
+    if isinstance(answer, Refusal):
+        return Given(answered, reply.model, None, answer.reason), answer
+    prediction = prediction_of(answer, form, event.header.ask.rows, classes)
+    if isinstance(prediction, Refusal):
+        return Given(answered, reply.model, None, prediction.reason), prediction
+    return Given(answered, reply.model, prediction, noise=answer.noise), None
+
+
+def prediction_of(
+    answer: Answer, form: Form, rows: int, classes: int
+) -> NDArray[np.float64] | Refusal:
+    """Read an answer in the federation's form.
+
+    Returns:
+        [rows, classes] float64: probabilities, one-hot labels, or noised probabilities, which may
+        be negative and need not add up to 1. A refusal when the answer is none of these.
+    """
+    if answer.form != form:
+        return Refusal(Reason.WRONG_FORM, f"{answer.form} instead of {form}")
+    tensor = answer.outputs[0]
+    if len(answer.outputs) != 1 or tensor.name != form:
+        return Refusal(Reason.WRONG_FORM, f"one tensor named {form} is wanted")
+    array = to_array(tensor)
+    if isinstance(array, Refusal):
+        return array
+    if form is Form.LABEL:
+        return _labels(tensor, array, rows, classes)
+    if array.shape != (rows, classes):
+        return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows, classes)}")
+    if answer.scale is not None:
+        return _noised(tensor, array, answer.scale)
+    return _probabilities(tensor, array)
+
+
+def _labels(
+    tensor: Tensor, array: NDArray[np.generic], rows: int, classes: int
+) -> NDArray[np.float64] | Refusal:
+    if tensor.datatype is not Datatype.INT64:
+        return Refusal(Reason.WRONG_DATATYPE, f"labels of {tensor.datatype}")
+    if array.shape != (rows,):
+        return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows,)}")
+    labels = array.astype(np.int64)
+    if labels.min() < 0 or labels.max() >= classes:
+        return Refusal(Reason.NOT_A_PREDICTION, f"a label outside 0 .. {classes - 1}")
+    return one_hot(labels, classes)
+
+
+def _noised(
+    tensor: Tensor, array: NDArray[np.generic], scale: int
+) -> NDArray[np.float64] | Refusal:
+    if tensor.datatype is not Datatype.INT64:
+        return Refusal(Reason.WRONG_DATATYPE, f"integers on a grid as {tensor.datatype}")
+    return array.astype(np.float64) / scale
+
+
+def _probabilities(tensor: Tensor, array: NDArray[np.generic]) -> NDArray[np.float64] | Refusal:
+    if tensor.datatype is not Datatype.FP64:
+        return Refusal(Reason.WRONG_DATATYPE, f"probabilities of {tensor.datatype}")
+    values = array.astype(np.float64)
+    off = np.abs(values.sum(axis=-1) - 1.0)
+    if values.min() < 0 or off.max() > _SIMPLEX_TOLERANCE:
+        return Refusal(Reason.NOT_A_PREDICTION, "a row is not on the simplex")
+    return values

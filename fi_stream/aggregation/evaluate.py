@@ -1,0 +1,119 @@
+"""Many settled queries decided in one pass: one rule call for all that share rule and size."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fi_stream.aggregation.rules import rule
+from fi_stream.aggregation.ties import labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from fi_stream.aggregation.rules import Scores, Stack
+    from fi_stream.values import MemberId
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gathered:
+    """The answers that count for one query.
+
+    `digest` is the SHA-256 of the query's event. `answers` holds at least one prediction, all
+    [rows, classes] of float64; labels come in through `one_hot`.
+    """
+
+    digest: bytes
+    rule: str
+    answers: Mapping[MemberId, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """What the contributors said together: `labels` [rows], `scores` [rows, classes].
+
+    Each row of `scores` is at least 0 and adds up to 1.
+    """
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
+    """Decide each query, in the order given.
+
+    A decision does not depend, to the bit, on which other queries are decided with it.
+
+    Raises:
+        ConfigError: a query names a rule that does not exist.
+    """
+    groups: defaultdict[tuple[str, int, int], list[int]] = defaultdict(list)
+    for index, query in enumerate(queries):
+        classes = next(iter(query.answers.values())).shape[1]
+        groups[query.rule, len(query.answers), classes].append(index)
+    decisions: dict[int, Decision] = {}
+    for (name, _, _), members in groups.items():
+        group = [queries[index] for index in members]
+        decisions.update(zip(members, _evaluate_group(name, group), strict=True))
+    return [decisions[index] for index in range(len(queries))]
+
+
+def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Answers of form `label` as predictions.
+
+    Args:
+        labels: [rows], each in 0 .. classes - 1.
+        classes: how many there are.
+
+    Returns:
+        [rows, classes], a single 1 in each row.
+    """
+    result = np.zeros((labels.shape[0], classes))
+    result[np.arange(labels.shape[0]), labels] = 1.0
+    return result
+
+
+def normalised(scores: Scores) -> NDArray[np.float64]:
+    """Scores as probabilities, [rows, classes].
+
+    Sums of noised answers may be negative: what is below 0 counts as 0, and a row with nothing
+    above 0 knows nothing, so all its classes are equal.
+    """
+    positive = np.maximum(scores, 0.0)
+    # accumulate, because it adds one by one however many rows there are
+    total = np.add.accumulate(positive, axis=-1)[:, -1:]
+    empty = total <= 0
+    equal = 1.0 / scores.shape[1]
+    return np.where(empty, equal, positive / np.where(empty, 1.0, total))
+
+
+def stacked(queries: Sequence[Gathered]) -> Stack:
+    """The rows of all queries side by side, as a rule takes them.
+
+    Args:
+        queries: with equally many contributors each.
+
+    Returns:
+        [participants, rows of all queries one after another, classes]; the participants of each
+        query are sorted by member id, so that a rule may depend on their order.
+    """
+    answers = [[query.answers[member] for member in sorted(query.answers)] for query in queries]
+    participants = list(zip(*answers, strict=True))
+    flat = np.concatenate([answer for participant in participants for answer in participant])
+    return flat.reshape(len(participants), -1, flat.shape[1])
+
+
+def _evaluate_group(name: str, group: Sequence[Gathered]) -> list[Decision]:
+    rows = [next(iter(query.answers.values())).shape[0] for query in group]
+    scores = rule(name)(stacked(group))
+    labels = labels_of(scores, [query.digest for query in group], rows)
+    cuts = np.cumsum(rows)[:-1]
+    return [
+        Decision(*parts)
+        for parts in zip(np.split(labels, cuts), np.split(normalised(scores), cuts), strict=True)
+    ]

@@ -1,0 +1,280 @@
+"""The join: which answers belong to which query, and the moment each query is settled (DESIGN 8).
+
+Pure: what happened and the time go in, what to do comes out. There is no clock and no broker here.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from fi_stream.events.payloads import Outcome
+from fi_stream.events.refusals import Reason, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fi_stream.events.header import Ask
+    from fi_stream.events.payloads import Noise
+    from fi_stream.values import BrokerMillis, Instant, MemberId
+
+MOST_ORPHANS = 4096
+"""Responses of one participant that may wait for their queries."""
+
+Key = tuple[str, bytes]
+"""A query's client and id. The id alone is not enough: two clients may choose the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A verified query."""
+
+    client: MemberId
+    digest: bytes
+    ask: Ask
+
+    @property
+    def key(self) -> Key:
+        """What its responses find it by."""
+        return self.client, self.ask.query
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Who answered which query event, and when the broker appended that."""
+
+    member: MemberId
+    digest: bytes
+    at: BrokerMillis
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """An opened response: a prediction [rows, classes], or the reason why there is none."""
+
+    answered: Answered
+    model: str
+    prediction: NDArray[np.float64] | None
+    reason: Reason | None = None
+    noise: Noise | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """A query with its outcome: what to evaluate and send; `answers` in order of member id."""
+
+    asked: Asked
+    outcome: Outcome
+    answers: Mapping[MemberId, Given]
+    missing: Mapping[MemberId, Reason | None]
+    reason: Reason | None = None
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A query from the first that is heard of it until nothing of it can be in time any more.
+
+    `until` is when its timer fires: to settle it, or to forget it.
+    """
+
+    until: Instant
+    ends: Instant
+    asked: Asked | None = None
+    settled: bool = False
+    heard: set[str] = field(default_factory=set)
+    given: dict[str, Given] = field(default_factory=dict)
+
+
+class Join:
+    """The open queries, and the moment each one is settled."""
+
+    def __init__(self, participants: Sequence[MemberId], quorum: int) -> None:
+        self._participants = frozenset(participants)
+        self._quorum = quorum
+        self._entries: dict[Key, _Entry] = {}
+        self._timers: list[tuple[Instant, Key]] = []
+        self._orphans: Counter[str] = Counter()
+        self._open = 0
+
+    @property
+    def open(self) -> int:
+        """Queries that are waiting for answers."""
+        return self._open
+
+    @property
+    def orphans(self) -> int:
+        """Responses whose query has not come."""
+        return self._orphans.total()
+
+    def query(
+        self, asked: Asked, closes: Instant, ends: Instant
+    ) -> tuple[Settled | None, list[Refusal]]:
+        """Open a query; answers that came before it count.
+
+        Args:
+            asked: the verified query.
+            closes: when to settle it with what there is.
+            ends: its deadline; until then copies of it and of its answers are told apart.
+
+        Returns:
+            The settled query, if all its answers had come already; and what was refused: the
+            query itself if it is known, or early answers to some other event of the same id.
+        """
+        entry = self._entries.get(asked.key)
+        if entry is not None and entry.asked is not None:
+            same = entry.asked.digest == asked.digest
+            return None, [Refusal(Reason.DUPLICATE if same else Reason.REPLAYED, asked.client)]
+        entry, early = self._adopt(asked, closes, ends)
+        self._open += 1
+        refused = []
+        for given in early:
+            refusal = _unfit(asked, given.answered)
+            if refusal is None:
+                entry.heard.add(given.answered.member)
+                entry.given[given.answered.member] = given
+            else:
+                refused.append(refusal)
+        return self._complete(asked, entry), refused
+
+    def refuse_response(
+        self, key: Key, answer: Answered, ends: Instant, now: Instant
+    ) -> Refusal | None:
+        """Why a response is not worth opening; changes nothing.
+
+        Args:
+            key: the query that the response names.
+            answer: who answers which query event, and when that was appended.
+            ends: the deadline that the response names: without its query it waits that long.
+            now: the time.
+        """
+        if answer.member not in self._participants:
+            return Refusal(Reason.WRONG_ROLE, f"{answer.member} is no participant")
+        entry = self._entries.get(key)
+        if entry is None or entry.asked is None:
+            return self._refuse_orphan(entry, answer, ends, now)
+        if answer.member in entry.heard:
+            return Refusal(Reason.DUPLICATE, f"{answer.member} has answered")
+        refusal = _unfit(entry.asked, answer)
+        if refusal is None and entry.settled:
+            return Refusal(Reason.LATE, f"{answer.member}: the query is settled")
+        return refusal
+
+    def response(self, key: Key, given: Given, ends: Instant) -> Settled | None:
+        """Add an answer that was not refused; settle the query if nothing more can come."""
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(ends, ends)
+            heapq.heappush(self._timers, (ends, key))
+        member = given.answered.member
+        entry.given[member] = given
+        if entry.asked is None:
+            self._orphans[member] += 1
+            return None
+        entry.heard.add(member)
+        return self._complete(entry.asked, entry)
+
+    def settled_elsewhere(self, asked: Asked, ends: Instant) -> None:
+        """Another aggregator's result came first: drop the query, refuse what is still to come."""
+        entry = self._entries.get(asked.key)
+        if entry is None or entry.asked is None:
+            entry, _ = self._adopt(asked, ends, ends)
+            entry.settled = True
+        elif not entry.settled:
+            self._settle(asked, entry)
+
+    def reject(self, asked: Asked, reason: Reason, ends: Instant) -> Settled | Refusal:
+        """Settle a query at once that will not be answered."""
+        entry = self._entries.get(asked.key)
+        if entry is not None and entry.asked is not None:
+            return Refusal(Reason.DUPLICATE, asked.client)
+        entry, _ = self._adopt(asked, ends, ends)
+        self._open += 1
+        return self._close(asked, entry, Outcome.REJECTED, reason)
+
+    def due(self, now: Instant) -> list[Settled]:
+        """Settle every query whose time has come; forget what nothing can change any more."""
+        settled = []
+        while self._timers and self._timers[0][0] <= now:
+            when, key = heapq.heappop(self._timers)
+            entry = self._entries.get(key)
+            if entry is None or entry.until != when:
+                continue
+            if entry.asked is not None and not entry.settled:
+                settled.append(self._close(entry.asked, entry, self._outcome(entry, "deadline")))
+            else:
+                self._orphans.subtract(entry.given.keys())
+                del self._entries[key]
+        return settled
+
+    def next_due(self) -> Instant | None:
+        """When `due` has something to do next, at the earliest."""
+        return self._timers[0][0] if self._timers else None
+
+    def _adopt(self, asked: Asked, until: Instant, ends: Instant) -> tuple[_Entry, Sequence[Given]]:
+        """A fresh entry for a query, and the answers that came before it."""
+        before = self._entries.get(asked.key)
+        early = list(before.given.values()) if before else []
+        self._orphans.subtract(given.answered.member for given in early)
+        entry = self._entries[asked.key] = _Entry(until, ends, asked)
+        self._set_timer(asked.key, entry, until)
+        return entry, early
+
+    def _refuse_orphan(
+        self, entry: _Entry | None, answer: Answered, ends: Instant, now: Instant
+    ) -> Refusal | None:
+        member = answer.member
+        if ends <= now:
+            return Refusal(Reason.LATE, f"{member}: past its deadline, without its query")
+        if entry is not None and member in entry.given:
+            return Refusal(Reason.DUPLICATE, f"{member} has answered")
+        if self._orphans[member] >= MOST_ORPHANS:
+            return Refusal(Reason.OVERLOADED, f"{member}: too many answers without queries")
+        return None
+
+    def _complete(self, asked: Asked, entry: _Entry) -> Settled | None:
+        if len(entry.given) < len(self._participants):
+            return None
+        return self._close(asked, entry, self._outcome(entry, "all"))
+
+    def _outcome(self, entry: _Entry, why: Literal["all", "deadline"]) -> Outcome:
+        answers = sum(given.prediction is not None for given in entry.given.values())
+        if answers < self._quorum:
+            return Outcome.NO_QUORUM
+        return Outcome.COMPLETE if why == "all" else Outcome.PARTIAL
+
+    def _close(
+        self, asked: Asked, entry: _Entry, outcome: Outcome, reason: Reason | None = None
+    ) -> Settled:
+        given = entry.given
+        answers = {m: given[m] for m in sorted(given) if given[m].prediction is not None}
+        missing = {
+            member: given[member].reason if member in given else None
+            for member in sorted(self._participants - answers.keys())
+        }
+        self._settle(asked, entry)
+        return Settled(asked, outcome, answers, missing, reason)
+
+    def _settle(self, asked: Asked, entry: _Entry) -> None:
+        # Who answered stays known until the deadline; what they said does not.
+        self._open -= 1
+        entry.settled = True
+        entry.given = {}
+        self._set_timer(asked.key, entry, entry.ends)
+
+    def _set_timer(self, key: Key, entry: _Entry, when: Instant) -> None:
+        entry.until = when
+        heapq.heappush(self._timers, (when, key))
+
+
+def _unfit(asked: Asked, answer: Answered) -> Refusal | None:
+    """Why an answer does not belong to the query event it was found under, or came too late."""
+    if answer.digest != asked.digest:
+        return Refusal(Reason.WRONG_QUERY, f"{answer.member} answers another event")
+    if answer.at > asked.ask.deadline:
+        return Refusal(Reason.LATE, f"{answer.member}: {answer.at - asked.ask.deadline} ms late")
+    return None

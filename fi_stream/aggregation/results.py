@@ -1,0 +1,60 @@
+"""What is said of each settled query: all that settle together are decided in one pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fi_stream.aggregation.evaluate import Gathered, evaluate
+from fi_stream.events.payloads import Contributor, Missing, Outcome, ResultPayload
+from fi_stream.events.tensors import Datatype, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fi_stream.aggregation.evaluate import Decision
+    from fi_stream.aggregation.join import Settled
+
+_DECIDED = (Outcome.COMPLETE, Outcome.DECIDED, Outcome.PARTIAL)
+
+
+def result_payloads(settled: Sequence[Settled]) -> list[ResultPayload]:
+    """The payload of each query's result, in the order given."""
+    gathered = {
+        index: Gathered(
+            one.asked.digest,
+            one.asked.ask.rule,
+            {m: g.prediction for m, g in one.answers.items() if g.prediction is not None},
+        )
+        for index, one in enumerate(settled)
+        if one.outcome in _DECIDED
+    }
+    decisions = dict(zip(gathered, evaluate(list(gathered.values())), strict=True))
+    return [_payload(one, decisions.get(index)) for index, one in enumerate(settled)]
+
+
+def _payload(one: Settled, decision: Decision | None) -> ResultPayload:
+    contributors = tuple(
+        Contributor(member=member, model=given.model, noise=given.noise)
+        for member, given in one.answers.items()
+        if decision is not None
+    )
+    missing = tuple(
+        Missing(member=member, reason=reason.code if reason else None)
+        for member, reason in one.missing.items()
+    )
+    return ResultPayload(
+        outcome=one.outcome,
+        reason=one.reason.code if one.reason else None,
+        outputs=() if decision is None else _outputs(decision),
+        contributors=contributors,
+        missing=missing,
+    )
+
+
+def _outputs(decision: Decision) -> tuple[Tensor, Tensor]:
+    labels = decision.labels.astype("<i8")
+    scores = decision.scores.astype("<f8")
+    return (
+        Tensor(name="label", datatype=Datatype.INT64, shape=labels.shape, data=labels.tobytes()),
+        Tensor(name="scores", datatype=Datatype.FP64, shape=scores.shape, data=scores.tobytes()),
+    )

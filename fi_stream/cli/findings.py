@@ -1,0 +1,194 @@
+"""All that can be said about one configuration file without running anything it names."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from fi_stream.errors import ConfigError
+from fi_stream.federation import reading
+from fi_stream.federation.files import (
+    membership_mistakes,
+    read_card,
+    read_federation,
+    read_member,
+)
+from fi_stream.federation.mistakes import Mistake, located
+from fi_stream.privacy.compatibility import first_refusal
+from fi_stream.sealing.identity import load_identity, sealing_key
+from fi_stream.transport.connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from fi_stream.federation.federation import Federation
+    from fi_stream.federation.member import MemberSettings
+    from fi_stream.federation.roster import Card
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One file: what it was taken for, what is wrong, and a line about it when nothing is."""
+
+    file: Path
+    kind: str
+    mistakes: tuple[Mistake, ...]
+    summary: str = ""
+
+
+def check_file(file: Path) -> Checked:
+    """Recognise a file by the keys at its top level, and check it with all that it points to."""
+    found = reading.read(file)
+    if isinstance(found, Mistake):
+        return Checked(file, "unreadable", (found,))
+    checked = _judged(file, found.content.keys())
+    return replace(checked, mistakes=tuple(located(checked.mistakes, file, found.lines)))
+
+
+def _judged(file: Path, keys: Collection[str]) -> Checked:
+    if not {"member", "kafka", "model", "privacy"}.isdisjoint(keys):
+        return _member(file)
+    if not {"task", "policy", "members"}.isdisjoint(keys):
+        return _federation(file)
+    if not {"signing_key", "sealing_key"}.isdisjoint(keys):
+        return _card(file)
+    what = (
+        "is no file of ours; a federation.toml has [task], [policy] and [[members]], a member.toml "
+        "has [member] and [kafka], a card has signing_key and sealing_key"
+    )
+    return Checked(file, "unknown", (Mistake(file, what),))
+
+
+def _federation(file: Path) -> Checked:
+    federation = read_federation(file)
+    if isinstance(federation, list):
+        return Checked(file, "federation", tuple(federation))
+    return Checked(file, "federation", tuple(_roster(federation, file)), _summary(federation))
+
+
+def _card(file: Path) -> Checked:
+    card = read_card(file)
+    if isinstance(card, list):
+        return Checked(file, "card", tuple(card))
+    return Checked(file, "card", tuple(_usable(card, file)), f"of {card.id}")
+
+
+def _member(file: Path) -> Checked:
+    member = read_member(file)
+    if isinstance(member, list):
+        return Checked(file, "member", tuple(member))
+    alone = (*_kafka(member, file), *_model(member, file), *_ledger(member, file))
+    federation = read_federation(member.member.federation)
+    if isinstance(federation, list):
+        return Checked(file, "member", (*alone, *federation))
+    mistakes = (
+        *alone,
+        *_roster(federation, member.member.federation),
+        *membership_mistakes(member, federation, file),
+        *_keys(member, federation, file),
+        *_noise(member, federation, file),
+    )
+    return Checked(file, "member", mistakes, f"{member.id} of {_summary(federation)}")
+
+
+def _summary(federation: Federation) -> str:
+    roster = federation.roster
+    return f"{federation.name} version {roster.version}, {len(roster.members)} members"
+
+
+def _roster(federation: Federation, file: Path) -> Iterator[Mistake]:
+    for number, member in enumerate(federation.roster.members):
+        yield from _usable(member, file, number)
+    yield from _shared_keys(federation, file)
+
+
+def _usable(card: Card, file: Path, number: int | None = None) -> Iterator[Mistake]:
+    try:
+        sealing_key(card)
+    except ConfigError as error:
+        key = "sealing_key" if number is None else f"members[{number}].sealing_key"
+        yield Mistake(file, str(error), key)
+
+
+def _shared_keys(federation: Federation, file: Path) -> Iterator[Mistake]:
+    """Two members with one key could each pass for the other."""
+    for kind in ("signing_key", "sealing_key"):
+        owners: dict[bytes, str] = {}
+        for number, member in enumerate(federation.roster.members):
+            first = owners.setdefault(getattr(member, kind), member.id)
+            if first != member.id:
+                what = (
+                    f"{member.id} has the same key as {first}; "
+                    "each member makes its own with `fi-stream keygen`"
+                )
+                yield Mistake(file, what, f"members[{number}].{kind}")
+
+
+def _keys(member: MemberSettings, federation: Federation, file: Path) -> Iterator[Mistake]:
+    if federation.member(member.id) is None:
+        return  # said already
+    try:
+        load_identity(member, federation)
+    except ConfigError as error:
+        yield Mistake(file, str(error), "member.keys")
+
+
+def _kafka(member: MemberSettings, file: Path) -> Iterator[Mistake]:
+    try:
+        Connection.of(member.kafka).client_arguments()
+    except ConfigError as error:
+        yield Mistake(file, str(error), "kafka")
+
+
+def _noise(member: MemberSettings, federation: Federation, file: Path) -> Iterator[Mistake]:
+    policy, privacy = federation.policy, member.privacy
+    if privacy is None:
+        return
+    reason = first_refusal(policy.form, policy.rules, privacy.mechanism, policy.protections)
+    if reason is not None:
+        what = f"does not go with the policy of {member.member.federation}: {reason}"
+        yield Mistake(file, what, "privacy.mechanism")
+
+
+def _ledger(member: MemberSettings, file: Path) -> Iterator[Mistake]:
+    ledger = member.privacy and member.privacy.ledger
+    if ledger and not ledger.parent.is_dir():
+        what = f"there is no directory {ledger.parent}; make it, the file itself will be made"
+        yield Mistake(file, what, "privacy.ledger")
+
+
+def _model(member: MemberSettings, file: Path) -> Iterator[Mistake]:
+    model = member.model
+    if model is None:
+        return
+    for key, path in (("model.onnx", model.onnx), ("model.exported", model.exported)):
+        if path is not None and not path.is_file():
+            yield Mistake(file, f"there is no file {path}; check the path", key)
+    if model.exported is not None and model.exported.is_file():
+        with model.exported.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if digest != model.sha256:
+            what = (
+                f"{model.exported} has {digest}; if you made this file yourself write that, "
+                "if not do not load it"
+            )
+            yield Mistake(file, what, "model.sha256")
+    if model.factory is not None:
+        module = model.factory.partition(":")[0]
+        if not _findable(module, member.directory):
+            what = (
+                f"there is no module {module} beside {file} or installed; "
+                "check its name, or install it here"
+            )
+            yield Mistake(file, what, "model.factory")
+
+
+def _findable(module: str, directory: Path) -> bool:
+    """Whether a module is beside the file, or its top level installed; nothing of it is run."""
+    beside = directory.joinpath(*module.split("."))
+    if beside.with_suffix(".py").is_file() or (beside / "__init__.py").is_file():
+        return True
+    return find_spec(module.partition(".")[0]) is not None

@@ -1,0 +1,60 @@
+"""`fi-stream init DIR`: a complete local federation in a new directory."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  (typer reads the annotations)
+from typing import Annotated
+
+import typer
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty directory.")],
+    participants: Annotated[int, typer.Option(min=1, max=100, help="How many participants.")] = 3,
+    bootstrap: Annotated[str, typer.Option(help="The broker's address.")] = "127.0.0.1:9092",
+    name: Annotated[str, typer.Option(help="The federation's name.")] = "local",
+) -> None:
+    """Make a federation on this machine: its federation.toml, and a directory for each member.
+
+    All members' keys are made here, which is for trying things out: in a real federation each
+    member runs `fi-stream keygen` by itself.
+    """
+    from fi_stream.cli import samples
+    from fi_stream.cli.names import checked_name
+    from fi_stream.errors import ConfigError
+    from fi_stream.federation.roster import Role
+    from fi_stream.sealing.identity import Identity
+
+    checked_name(name, "--name")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(f"{directory}: is not empty; choose a new directory")
+    roles = {f"p{number}": Role.PARTICIPANT for number in range(1, participants + 1)}
+    roles |= {"aggregator": Role.AGGREGATOR, "client": Role.CLIENT}
+    cards = {}
+    for member, role in roles.items():
+        identity = Identity.generate(member)
+        identity.save(directory / member / "keys")
+        cards[identity.card()] = role
+        text = samples.member_text(member, role, bootstrap)
+        (directory / member / "member.toml").write_text(text, "utf-8")
+    for number in range(1, participants + 1):
+        text = samples.model_text(f"p{number}", number)
+        (directory / f"p{number}" / "model.py").write_text(text, "utf-8")
+    text = samples.federation_text(samples.federation(name, cards))
+    (directory / "federation.toml").write_text(text, "utf-8")
+    _say_what_next(directory, list(roles), bootstrap)
+
+
+def _say_what_next(directory: Path, members: list[str], bootstrap: str) -> None:
+    from fi_stream.cli.samples import EXAMPLE_ROW
+
+    files = {member: directory / member / "member.toml" for member in members}
+    *participants, aggregator, client = members
+    print(f"{directory}/federation.toml and the directories of {len(members)} members are made.")
+    print("Next, each in a terminal of its own:")
+    print(f"  fi-stream broker --port {bootstrap.rpartition(':')[2]}   # or a Kafka of your own")
+    print(f"  fi-stream topics apply {files[aggregator]}")
+    print(f"  fi-stream aggregator {files[aggregator]}")
+    for participant in participants:
+        print(f"  fi-stream participant {files[participant]}")
+    print(f"  echo '{EXAMPLE_ROW}' | fi-stream ask {files[client]}")

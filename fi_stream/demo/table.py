@@ -1,0 +1,115 @@
+"""The table that ends the demo: who was right how often, how fast, and at what privacy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from fi_stream.demo.bars import Bar
+from fi_stream.federation.policy import Protection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+    from fi_stream.demo.report import Latency, Report
+    from fi_stream.privacy.guarantee import Guarantee
+
+_BAR = 20
+
+_OUTCOMES = {
+    "complete": "every participant answered or abstained",
+    "decided": "no missing answer could change it",
+    "partial": "enough answered by the deadline",
+    "no_quorum": "too few answered by the deadline",
+    "rejected": "refused at once",
+}
+
+_PROTECTIONS = {
+    Protection.TRUSTED: "trusted: participants see the queries, the aggregator each "
+    "answer, the client the results; the broker only who, when and how much",
+}
+
+
+def final_table(report: Report) -> RenderableType:
+    """The whole report, as a person reads it."""
+    return Group(_accuracies(report), _facts(report))
+
+
+def _accuracies(report: Report) -> Table:
+    accuracy = report.accuracy
+    table = Table(
+        title=f"{report.counts.queries} handwritten digits, read by",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
+    # cropped, because an ellipsis is no ASCII
+    table.add_column("who", no_wrap=True, overflow="crop")
+    table.add_column("right", justify="right", no_wrap=True, overflow="crop")
+    table.add_column("")
+    table.add_column("trained on", justify="right", no_wrap=True, overflow="crop")
+    for name, alone in accuracy.participants.items():
+        best = name == accuracy.best
+        table.add_row(
+            f"{name} alone" + (", the best one" if best else ""),
+            f"{alone.accuracy:.1%}",
+            Bar(alone.accuracy, _BAR, "cyan" if best else "blue"),
+            f"{alone.examples}",
+            style="cyan" if best else "",
+        )
+    table.add_section()
+    examples = f"{sum(alone.examples for alone in accuracy.participants.values())}"
+    everybody = f"all {len(accuracy.participants)} together"
+    for name, share, colour in (
+        (f"{everybody}, without noise", accuracy.noiseless, "green"),
+        (f"{everybody}, {_noise(report.guarantee)}", accuracy.federation, "bold green"),
+    ):
+        table.add_row(name, f"{share:.1%}", Bar(share, _BAR, colour), examples, style=colour)
+    return table
+
+
+def _facts(report: Report) -> Table:
+    facts = Table.grid(padding=(0, 2, 0, 1))
+    facts.add_column(style="bold", no_wrap=True, overflow="crop")
+    facts.add_column()
+    for name, value in (
+        ("Outcomes", _outcomes(report.counts.outcomes)),
+        ("Refusals", _counted(report.counts.refusals)),
+        ("Latency", _latency(report.latency)),
+        ("Privacy", report.guarantee.sentence if report.guarantee else "nobody answered"),
+        ("Protection", _PROTECTIONS[report.protection]),
+        ("Broker", report.broker),
+    ):
+        facts.add_row(name, Text(value))
+    return facts
+
+
+def _noise(guarantee: Guarantee | None) -> str:
+    if guarantee is None or math.isinf(guarantee.epsilon_query):
+        return "as streamed, no noise"
+    return f"noise at epsilon {guarantee.epsilon_query:.3g}"
+
+
+def _latency(latency: Latency) -> str:
+    if latency.p50 is None or latency.p99 is None or latency.first_answer_s is None:
+        return "no result came"
+    return (
+        f"half of the results within {latency.p50:.0f} ms (p50), 99 % within "
+        f"{latency.p99:.0f} ms (p99); the first {latency.first_answer_s:.1f} s after the command"
+    )
+
+
+def _outcomes(outcomes: Mapping[str, int]) -> str:
+    meant = {f"{name} ({_OUTCOMES.get(name, name)})": count for name, count in outcomes.items()}
+    return _counted(meant)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"

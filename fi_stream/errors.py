@@ -1,0 +1,71 @@
+"""The exceptions, one tree; an expected refusal is a value (`events.refusals`), not one of these.
+
+FiStreamError
+├── ConfigError            a file, key or option is wrong: says which, and the fix
+├── ModelError             the model cannot be loaded, or does not fit the task
+├── TopicError             topics are missing, or do not fit each other or the catalogue
+├── BrokerError            the broker could not be reached in time          (retriable)
+│   └── SendUnknown        no acknowledgement came: it may have arrived     (retriable)
+├── SealingError           a key or grant of our own cannot be used
+├── QueryError             a client's query is wrong and was not sent
+└── NoResult               no result came by the deadline                   (retriable)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FiStreamError(Exception):
+    """Base of all that fi_stream raises on purpose."""
+
+    retriable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(FiStreamError):
+    """A configuration file, key or option is wrong."""
+
+    exit_code = 3
+
+
+class ModelError(FiStreamError):
+    """A model cannot be loaded, or its answers do not fit the task."""
+
+    exit_code = 4
+
+
+class TopicError(FiStreamError):
+    """Topics are missing, or do not fit each other or the catalogue."""
+
+    exit_code = 5
+
+
+class BrokerError(FiStreamError):
+    """The broker could not be reached in the stated time."""
+
+    retriable = True
+    exit_code = 6
+
+
+class SendUnknown(BrokerError):
+    """No acknowledgement came in time: the events may or may not have arrived."""
+
+
+class SealingError(FiStreamError):
+    """A key or grant of our own cannot be used."""
+
+    exit_code = 7
+
+
+class QueryError(FiStreamError):
+    """A query does not fit the task or the policy, and was not sent."""
+
+    exit_code = 8
+
+
+class NoResult(FiStreamError):
+    """No result came by the deadline; the outcome is unknown to this client."""
+
+    retriable = True
+    exit_code = 9

@@ -1,0 +1,58 @@
+"""The clear part of an event: what is decided before, or without, opening it (DESIGN 7)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+from pydantic import StringConstraints
+
+from fi_stream.values import Bytes16, Bytes32, Counter, MemberId, Value
+
+VERSION = 1
+"""The schema version that this code writes, and the newest that it reads."""
+
+EventType = Literal["query", "response", "result"]
+ReplyKind = Literal["answer", "abstain", "result"]
+_Short = Annotated[str, StringConstraints(max_length=128)]
+
+
+class Ask(Value):
+    """What is asked, the same in the query, its responses and its result.
+
+    `created` and `deadline` are milliseconds since 1970 in broker time.
+    """
+
+    query: Bytes16
+    partition: Annotated[int, Ge(0), Le(2**31 - 1)]
+    rule: _Short
+    rows: Annotated[int, Ge(1), Le(2**31 - 1)]
+    protection: _Short
+    created: Counter
+    deadline: Counter
+
+
+class Reply(Value):
+    """Which query event a response or result belongs to, and what kind of reply it is.
+
+    The identity of a query is its client, its id and the SHA-256 of the event that asked it.
+    `model` is the version of the model that answered; a result leaves it empty.
+    """
+
+    client: MemberId
+    digest: Bytes32
+    kind: ReplyKind
+    model: _Short = ""
+
+
+class Header(Value):
+    """Every clear field of an event. The sender of a response is its participant."""
+
+    type: EventType
+    v: Annotated[int, Ge(1), Le(2**31 - 1)]
+    task: Bytes32
+    roster: Annotated[int, Ge(1), Le(2**31 - 1)]
+    sender: MemberId
+    epoch: Bytes16
+    ask: Ask
+    reply: Reply | None = None

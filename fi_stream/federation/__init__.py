@@ -1,0 +1,1 @@
+"""The federation as its members agreed it: task, roster and policy, and each member's own file."""

@@ -1,0 +1,95 @@
+"""One version of a federation as all its members see it: `federation.toml` as a value."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import StringConstraints, model_validator
+
+from fi_stream.events.tensors import Datatype
+from fi_stream.federation.policy import Policy, Protection
+from fi_stream.federation.roster import Card, Member, Role, Roster
+from fi_stream.federation.settings import Settings, refuse
+from fi_stream.federation.task import Task
+from fi_stream.values import MemberId  # noqa: TC001  (pydantic reads it)
+
+
+class Federation(Settings):
+    """Task, roster and policy under one name; each part fits the others."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
+    task: Task
+    policy: Policy = Policy()
+    roster: Roster
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        refuse([*self._roles_missing(), *self._quorum_out_of_reach(), *self._rows_too_large()])
+        return self
+
+    @property
+    def participants(self) -> tuple[MemberId, ...]:
+        """The ids of all participants, sorted."""
+        return self.roster.having(Role.PARTICIPANT)
+
+    @property
+    def aggregators(self) -> tuple[MemberId, ...]:
+        """The ids of all aggregators, sorted."""
+        return self.roster.having(Role.AGGREGATOR)
+
+    @property
+    def clients(self) -> tuple[MemberId, ...]:
+        """The ids of all clients, sorted."""
+        return self.roster.having(Role.CLIENT)
+
+    @property
+    def default_rule(self) -> str:
+        """The rule of a query that names none."""
+        return self.policy.rules[0]
+
+    @property
+    def default_protection(self) -> Protection:
+        """The protection of a query that names none."""
+        return self.policy.protections[0]
+
+    def member(self, member_id: str) -> Member | None:
+        """The member of that name, or None."""
+        return self.roster.member(member_id)
+
+    def card(self, member_id: str) -> Card | None:
+        """The public card of that member, or None."""
+        member = self.roster.member(member_id)
+        return member and Card(
+            id=member.id, signing_key=member.signing_key, sealing_key=member.sealing_key
+        )
+
+    def _roles_missing(self) -> list[str]:
+        return [
+            f'members: none has the role {role}; add `roles = ["{role}"]` to one'
+            for role in Role
+            if not self.roster.having(role)
+        ]
+
+    def _quorum_out_of_reach(self) -> list[str]:
+        quorum, there = self.policy.quorum, len(self.participants)
+        if quorum <= there or not there:
+            return []
+        reach = f"{quorum} answers can never come from {there} participants"
+        return [f"policy.quorum: {reach}; write {there} or less"]
+
+    def _rows_too_large(self) -> list[str]:
+        # One row must fit whatever the level of protection; more rows are a matter of admission.
+        row = sum(i.elements * _width(i.datatype) for i in self.task.inputs)
+        answers = 4 * len(self.task.classes) * len(self.participants)
+        most = self.policy.limits.max_message_bytes
+        return [
+            f"policy.limits.max_message_bytes: {what} takes {size} bytes and {most} are allowed; "
+            f"write {2 * size} or more, and set the broker's message.max.bytes to match"
+            for what, size in (("one row of a query", row), ("the answers to one row", answers))
+            if size > most
+        ]
+
+
+def _width(datatype: Datatype) -> int:
+    # An element of BYTES has no fixed size: its length field alone is sure.
+    return 4 if datatype is Datatype.BYTES else datatype.numpy.itemsize

@@ -1,0 +1,192 @@
+"""A member's private `member.toml` as frozen values (DESIGN 4).
+
+Paths are absolute once a file was loaded: they are read relative to the file's directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from annotated_types import Ge, Gt, Le
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
+
+from fi_stream.federation.roster import Role
+from fi_stream.federation.settings import Settings, refuse
+from fi_stream.values import MemberId
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    return (info.context or Path()) / path.expanduser()
+
+
+_FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
+_Epsilon = Annotated[float, Ge(0.001), Le(32)]
+
+
+class Gives(StrEnum):
+    """What a model returns for each row and class."""
+
+    PROBABILITIES = "probabilities"
+    LOGITS = "logits"
+
+
+class Mechanism(StrEnum):
+    """The noise that a participant adds to its answers."""
+
+    NONE = "none"
+    RANDOMISED_RESPONSE = "randomised_response"
+    GAUSSIAN = "gaussian"
+
+
+class OwnSection(Settings):
+    """`[member]`: who runs this process, and where its federation and keys are."""
+
+    id: MemberId
+    federation: _FilePath
+    keys: _FilePath
+    role: Role | None = None
+
+
+class ModelSection(Settings):
+    """`[model]`: the participant's model, from exactly one source.
+
+    `factory` is `module:callable`, the module being looked for beside `member.toml` first; `onnx`
+    is a path; `exported` is a `torch.export` archive of your own, pinned by its `sha256`.
+    `version` travels in the header of each answer; without it a digest of the file does.
+    """
+
+    factory: Annotated[str, StringConstraints(pattern=r"^[\w.]+:[A-Za-z_]\w*$")] | None = None
+    onnx: _FilePath | None = None
+    exported: _FilePath | None = None
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    gives: Gives
+    device: str | None = None
+    threads: Annotated[int, Ge(1), Le(1024)] | None = None
+    version: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [k for k in ("factory", "onnx", "exported") if getattr(self, k) is not None]
+        mistakes = []
+        if len(given) != 1:
+            mistakes.append(
+                f"{' and '.join(given) or 'no source'} given; keep one of "
+                '`factory = "module:callable"`, `onnx = "file.onnx"`, `exported = "file.pt2"`'
+            )
+        if self.exported and not self.sha256:
+            mistakes.append(
+                "sha256: an exported model is loaded only if it is yours to the byte; "
+                "add the output of `sha256sum FILE`"
+            )
+        if self.sha256 and not self.exported:
+            mistakes.append("sha256: pins an exported model only; remove it")
+        refuse(mistakes)
+        return self
+
+
+class PrivacySection(Settings):
+    """`[privacy]`: the noise on each answer, and what one client may use up.
+
+    `epsilon` is per row (with `delta` for Gaussian noise); `budget` is the epsilon that each
+    client may use up in all; `ledger` is the file that remembers it.
+    """
+
+    mechanism: Mechanism
+    epsilon: _Epsilon | None = None
+    delta: Annotated[float, Ge(1e-15), Le(0.01)] | None = None
+    budget: Annotated[float, Gt(0), Le(1e9)] | None = None
+    ledger: _FilePath | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed = {
+            Mechanism.NONE: (),
+            Mechanism.RANDOMISED_RESPONSE: ("epsilon", "budget", "ledger"),
+            Mechanism.GAUSSIAN: ("epsilon", "delta", "budget", "ledger"),
+        }[self.mechanism]
+        given = {k for k in type(self).model_fields if getattr(self, k) is not None}
+        mistakes = [
+            f"{key}: is missing; mechanism {self.mechanism.value!r} needs it, for example "
+            f"`{key} = {_EXAMPLES[key]}`"
+            for key in needed
+            if key not in given
+        ]
+        mistakes += [
+            f"{key}: means nothing to mechanism {self.mechanism.value!r}; remove it"
+            for key in _EXAMPLES
+            if key in given and key not in needed
+        ]
+        if not mistakes and self.epsilon and self.budget and self.budget < self.epsilon:
+            mistakes.append(
+                f"budget: {self.budget:g} does not pay for one row at epsilon {self.epsilon:g}; "
+                f"write {self.epsilon:g} or more"
+            )
+        refuse(mistakes)
+        return self
+
+
+_EXAMPLES = {"epsilon": "8.0", "delta": "1e-6", "budget": "1000.0", "ledger": '"budget.ledger"'}
+
+
+class LimitsSection(Settings):
+    """`[limits]`: what this process takes on at once; `in_flight` counts queries."""
+
+    in_flight: Annotated[int, Ge(1), Le(100_000)] = 1_000
+
+
+def _named_as_librdkafka(given: object, info: ValidationInfo) -> object:
+    if not isinstance(given, Mapping):
+        return given
+    settings = dict(_flat(given))
+    for name, value in settings.items():
+        if name.endswith(".location") and isinstance(value, str):
+            settings[name] = str(_beside_the_file(Path(value), info))
+    return settings
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    # TOML reads an unquoted `bootstrap.servers = ...` as nested tables: join the names again.
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+KafkaSettings = Annotated[Mapping[str, object], BeforeValidator(_named_as_librdkafka)]
+"""librdkafka's names and values, which the transport judges; paths are resolved here."""
+
+
+class MemberSettings(Settings):
+    """The whole of one `member.toml`; which sections are needed depends on the role."""
+
+    member: OwnSection
+    kafka: KafkaSettings = Field(repr=False)
+    model: ModelSection | None = None
+    privacy: PrivacySection | None = None
+    limits: LimitsSection = LimitsSection()
+    _directory: Path = Path()
+
+    def model_post_init(self, context: Path | None, /) -> None:
+        """Remember where the file was, for what is looked up beside it."""
+        self._directory = context or Path()
+
+    @property
+    def id(self) -> MemberId:
+        """The member's name."""
+        return self.member.id
+
+    @property
+    def directory(self) -> Path:
+        """Where `member.toml` is: a model's module is looked for here first."""
+        return self._directory

@@ -1,0 +1,1 @@
+"""A participant's own model behind one small port, whatever it was made with."""

@@ -1,0 +1,124 @@
+"""The one table of what goes with what: form x rule x mechanism x protection (DESIGN 5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fi_stream.federation.member import Mechanism
+from fi_stream.federation.policy import Form, Protection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+OWN_RULE = "module:function"
+
+
+class Allowed(NamedTuple):
+    """One line of the table: under these protections, these rules can read such answers."""
+
+    mechanism: Mechanism
+    form: Form
+    rules: tuple[str, ...]
+    protections: tuple[Protection, ...]
+    why: str
+
+
+TABLE: tuple[Allowed, ...] = (
+    Allowed(
+        Mechanism.NONE,
+        Form.PROBABILITIES,
+        ("soft", "hard", "entropy", OWN_RULE),
+        (Protection.TRUSTED,),
+        "exact probabilities can be read in every way",
+    ),
+    Allowed(
+        Mechanism.NONE,
+        Form.LABEL,
+        ("hard", OWN_RULE),
+        (Protection.TRUSTED,),
+        "a label is one vote",
+    ),
+    Allowed(
+        Mechanism.RANDOMISED_RESPONSE,
+        Form.LABEL,
+        ("hard", OWN_RULE),
+        (Protection.TRUSTED,),
+        "randomised response gives one label a row, and a label is one vote",
+    ),
+    Allowed(
+        Mechanism.GAUSSIAN,
+        Form.PROBABILITIES,
+        ("soft", "hard", OWN_RULE),
+        (Protection.TRUSTED,),
+        "noise takes integers off the simplex: they still add up, the largest is still a vote, "
+        "but they have no entropy",
+    ),
+)
+
+
+def refuse(
+    form: Form, rule: str, mechanism: Mechanism, protection: Protection = Protection.TRUSTED
+) -> str | None:
+    """Why these do not go together, with the nearest choice that does; None when they do.
+
+    A rule named `module:function` is its author's, who knows what it can read.
+    """
+    lines = [line for line in TABLE if line.mechanism == mechanism]
+    fitting = [line for line in lines if line.form == form]
+    if not fitting:
+        forms = _or(line.form for line in lines)
+        return (
+            f"mechanism {mechanism.value!r} does not give form {form.value!r}: "
+            f"{lines[0].why}. Use form {forms}, or mechanism {_or(_mechanisms(form))}."
+        )
+    line = fitting[0]
+    if (OWN_RULE if ":" in rule else rule) not in line.rules:
+        named = [name for name in line.rules if name != OWN_RULE]
+        return (
+            f"rule {rule!r} cannot read form {form.value!r} with mechanism {mechanism.value!r}: "
+            f"{line.why}. Use rule {_or(named)}{_elsewhere(rule)}."
+        )
+    if protection not in line.protections:
+        return (
+            f"protection {protection.value!r} does not go with mechanism {mechanism.value!r}. "
+            f"Use protection {_or(line.protections)}."
+        )
+    return None
+
+
+def first_refusal(
+    form: Form, rules: Iterable[str], mechanism: Mechanism, protections: Iterable[Protection]
+) -> str | None:
+    """The first of a policy's combinations that does not go with a mechanism, as `refuse` says."""
+    protections = tuple(protections)
+    reasons = (refuse(form, r, mechanism, p) for r in rules for p in protections)
+    return next((reason for reason in reasons if reason), None)
+
+
+def as_markdown() -> str:
+    """The table for the docs."""
+    rows = [
+        "| mechanism | form | rules | protection | why |",
+        "|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| `{line.mechanism}` | `{line.form}` | {', '.join(f'`{r}`' for r in line.rules)} "
+        f"| {', '.join(f'`{p}`' for p in line.protections)} | {line.why} |"
+        for line in TABLE
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _mechanisms(form: Form) -> list[str]:
+    return [line.mechanism for line in TABLE if line.form == form]
+
+
+def _elsewhere(rule: str) -> str:
+    found = next((line for line in TABLE if rule in line.rules), None)
+    if found is None:
+        return ""
+    return f", or form {found.form.value!r} with mechanism {found.mechanism.value!r}"
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(repr(str(name)) for name in names)

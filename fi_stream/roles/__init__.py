@@ -1,0 +1,1 @@
+"""The long-running loops that wire the rest: participant, aggregator, client."""

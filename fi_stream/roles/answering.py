@@ -1,0 +1,157 @@
+"""What a participant does with the queries of one poll, off the event loop.
+
+One forward pass for all; then for each query: check the prediction, charge, noise (DESIGN 10).
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fi_stream.errors import ConfigError
+from fi_stream.events.payloads import Answer
+from fi_stream.events.refusals import Refusal
+from fi_stream.events.tensors import to_tensor
+from fi_stream.models.batching import predict_each
+from fi_stream.models.loading import load
+from fi_stream.models.port import Source
+from fi_stream.models.probe import probe
+from fi_stream.models.threads import available_threads, use_threads
+from fi_stream.privacy.budget import Budget
+from fi_stream.privacy.compatibility import first_refusal
+from fi_stream.privacy.mechanisms import build
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fi_stream.federation.federation import Federation
+    from fi_stream.federation.member import MemberSettings, ModelSection, PrivacySection
+    from fi_stream.privacy.mechanisms import NoiseMechanism
+    from fi_stream.sealing.gate import Verified
+
+BLOCK_ROWS = 1000
+"""Rows paid for ahead, so that the budget's file is not written for each answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query that deserves a response: its inputs by name, or why they cannot be used."""
+
+    event: Verified
+    inputs: dict[str, NDArray[np.generic]] | Refusal
+
+
+class Answering:
+    """A participant's model, noise and budget; a context manager, for the budget's file.
+
+    Raises:
+        ConfigError: `[model]` or `[privacy]` is missing or does not go with the policy.
+        ModelError: the model cannot be loaded, or does not fit the task.
+    """
+
+    def __init__(self, settings: MemberSettings, federation: Federation) -> None:
+        model, privacy = _sections(settings, federation)
+        threads = available_threads(model.threads)
+        use_threads(threads)
+        self._classes = len(federation.task.classes)
+        self._gives = model.gives
+        self._model = load(_source(model), federation.task, settings.directory, threads.count)
+        probe(self._model, federation.task, model.gives)
+        form = federation.policy.form
+        self._noise = build(privacy.mechanism, form, self._classes, privacy.epsilon, privacy.delta)
+        self._budget = _budget(privacy, self._noise)
+        self._resources = ExitStack()
+        self._facts = {"model": self._model.version, "threads": str(threads)}
+
+    def __enter__(self) -> Self:
+        if self._budget is not None:
+            self._resources.enter_context(self._budget)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._resources.close()
+
+    @property
+    def version(self) -> str:
+        """The model's."""
+        return self._model.version
+
+    def facts(self) -> dict[str, str]:
+        """What to print at start."""
+        return self._facts
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer | Refusal]:
+        """An answer to each query, or the reason for abstaining."""
+        usable = [query.inputs for query in asked if not isinstance(query.inputs, Refusal)]
+        predictions = iter(predict_each(self._model, usable, self._classes, self._gives))
+        return [
+            query.inputs
+            if isinstance(query.inputs, Refusal)
+            else self._release(query.event.header.sender, next(predictions))
+            for query in asked
+        ]
+
+    def _release(self, client: str, prediction: NDArray[np.float64] | Refusal) -> Answer | Refusal:
+        """Charge, then noise: in this order, so that a crash never gives an answer for nothing."""
+        if isinstance(prediction, Refusal):
+            return prediction
+        rows, noise = len(prediction), None
+        if self._budget is not None and self._noise.cost is not None:
+            spent = self._budget.spend(client, self._noise.cost.times(rows))
+            if isinstance(spent, Refusal):
+                return spent
+            noise = self._noise.declare(rows, spent.total)
+        released = self._noise.release(prediction)
+        tensor = to_tensor(released.form.value, released.values)
+        if isinstance(tensor, Refusal):
+            return tensor
+        return Answer(
+            form=released.form.value, outputs=(tensor,), scale=released.scale, noise=noise
+        )
+
+
+def _sections(
+    settings: MemberSettings, federation: Federation
+) -> tuple[ModelSection, PrivacySection]:
+    if settings.model is None or settings.privacy is None:
+        missing = "model" if settings.model is None else "privacy"
+        raise ConfigError(
+            f"{settings.directory / 'member.toml'}: a participant needs a [{missing}] section; "
+            "`fi-stream init DIR` writes an example."
+        )
+    policy = federation.policy
+    refusal = first_refusal(
+        policy.form, policy.rules, settings.privacy.mechanism, policy.protections
+    )
+    if refusal is not None:
+        raise ConfigError(f"[privacy] of {settings.id} and the policy of the federation: {refusal}")
+    return settings.model, settings.privacy
+
+
+def _source(model: ModelSection) -> Source:
+    return Source(
+        factory=model.factory,
+        onnx=model.onnx,
+        exported=model.exported,
+        sha256=model.sha256,
+        device=model.device,
+        version=model.version,
+    )
+
+
+def _budget(privacy: PrivacySection, noise: NoiseMechanism) -> Budget | None:
+    if noise.cost is None or privacy.budget is None or privacy.ledger is None:
+        return None
+    limit = noise.limit(privacy.budget)
+    return None if limit is None else Budget(privacy.ledger, limit, noise.cost.times(BLOCK_ROWS))

@@ -1,0 +1,118 @@
+"""The keys of one process: its own epochs, announced and renewed, and the grants of others.
+
+Own epochs are acknowledged before use, announced again every 30 s for readers that start late,
+and replaced when worn out (DESIGN 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fi_stream.sealing.epochs import Audience, audiences, new_epoch
+from fi_stream.sealing.gate import Gate
+from fi_stream.sealing.keyring import Keyring
+from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
+from fi_stream.transport.catalogue import catalogue
+
+if TYPE_CHECKING:
+    from fi_stream.events.header import EventType
+    from fi_stream.roles.seat import Seat
+    from fi_stream.roles.tally import Tally
+    from fi_stream.sealing.epochs import OwnEpoch
+    from fi_stream.transport.port import Reader, Record
+    from fi_stream.values import MemberId
+
+ANNOUNCE_EVERY = 30.0
+"""Seconds between two announcements of the same grant."""
+
+_log = structlog.get_logger("keys")
+
+
+@dataclass(slots=True)
+class _Purpose:
+    """One thing this process sends, and the epoch under which it does so now."""
+
+    type: EventType
+    audience: Audience
+    epoch: OwnEpoch
+
+
+class Keys:
+    """Seals for this process, and lets in what others sealed for it."""
+
+    def __init__(self, seat: Seat, tally: Tally) -> None:
+        self._seat = seat
+        self._tally = tally
+        me, federation = seat.settings.id, seat.federation
+        self.gate = Gate(federation, Keyring(federation, me, seat.identity), seat.clock)
+        self.released: list[Record] = []
+        self.caught_up = asyncio.Event()
+        self._purposes = [
+            _Purpose(event_type, audience, self._make(event_type, audience))
+            for event_type, audience in audiences(federation, seat.role)
+        ]
+        self._partition = Partition(catalogue().keys.name, 0)
+
+    def epoch(self, opener: MemberId | None = None) -> OwnEpoch:
+        """The epoch to seal under: for results that of the client `opener`, else the only one."""
+        return next(
+            purpose.epoch
+            for purpose in self._purposes
+            if opener is None or opener in purpose.audience.openers
+        )
+
+    def take_released(self) -> list[Record]:
+        """Events whose grant has come since the last call, to be admitted again."""
+        released, self.released = self.released, []
+        return released
+
+    async def announce(self) -> None:
+        """Publish the grants of our epochs once and wait for the acknowledgement."""
+        grants = [
+            Outgoing(self._partition, purpose.epoch.epoch.epoch, purpose.epoch.grant)
+            for purpose in self._purposes
+        ]
+        await self._seat.publish(grants)
+
+    async def keep_announcing(self) -> None:
+        """Announce again and again; renew what is worn out, acknowledged before it is used."""
+        while True:
+            await asyncio.sleep(ANNOUNCE_EVERY)
+            for purpose in self._purposes:
+                if purpose.epoch.worn_out(self._seat.clock.now()):
+                    fresh = self._make(purpose.type, purpose.audience)
+                    await self._seat.publish(
+                        [Outgoing(self._partition, fresh.epoch.epoch, fresh.grant)]
+                    )
+                    purpose.epoch = fresh
+            await self.announce()
+
+    async def read_grants(self) -> None:
+        """Take in the grants of others, from the oldest that is kept, for ever."""
+        what = Assigned(frozenset({self._partition}), Start.BEGINNING)
+        async with self._seat.transport.reader(what) as reader:
+            end = (await reader.ends([self._partition]))[self._partition]
+            while True:
+                if not self.caught_up.is_set() and await _position(reader, self._partition) >= end:
+                    self.caught_up.set()
+                for record in await reader.poll(1.0 if self.caught_up.is_set() else 0.05):
+                    self._take_in(record)
+
+    def _take_in(self, record: Record) -> None:
+        released, refusal = self.gate.granted(record.value)
+        self.released += released
+        if refusal is not None:
+            self._tally.refused(refusal, record)
+
+    def _make(self, event_type: EventType, audience: Audience) -> OwnEpoch:
+        seat = self._seat
+        purpose = (seat.settings.id, event_type)
+        return new_epoch(seat.identity, seat.federation, purpose, audience, seat.clock.now())
+
+
+async def _position(reader: Reader, partition: Partition) -> int:
+    return (await reader.starts())[partition]

@@ -1,0 +1,170 @@
+"""The participant: answers queries with its own model, sealed and noised, or says why not."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fi_stream.aggregation.admission import refuse_query
+from fi_stream.events.header import Reply
+from fi_stream.events.payloads import Abstain, QueryPayload, frame, response_length
+from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.federation.roster import Role
+from fi_stream.federation.rows import decode_rows
+from fi_stream.roles.answering import Answering, Asked
+from fi_stream.roles.keys import Keys
+from fi_stream.roles.labels import tool_labels, trace_of
+from fi_stream.roles.runtime import with_helpers
+from fi_stream.roles.seat import take_seat
+from fi_stream.roles.tally import Tally
+from fi_stream.transport.port import Group, Outgoing, Partition, Start
+from fi_stream.transport.catalogue import catalogue
+from fi_stream.values import BrokerMillis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fi_stream.events.payloads import Answer
+    from fi_stream.roles.seat import Seat
+    from fi_stream.sealing.gate import Verified
+    from fi_stream.transport.port import Reader, Record
+
+_log = structlog.get_logger("participant")
+
+IDLE = 1.0
+"""Longest wait for queries, in seconds."""
+
+WAITING = 0.01
+"""The same while a query waits for its grant."""
+
+COMMIT_EVERY = 1.0
+"""Seconds between two commits of what is answered."""
+
+
+async def run_participant(file: Path | str, stop: asyncio.Event) -> None:
+    """Answer queries until asked to stop."""
+    async with take_seat(Role.PARTICIPANT, file) as seat:
+        tally = Tally("participant")
+        with ExitStack() as resources:
+            answering = resources.enter_context(Answering(seat.settings, seat.federation))
+            keys = Keys(seat, tally)
+            await keys.announce()
+            what = Group(seat.group, (catalogue().queries.name,), Start.END)
+            async with seat.transport.reader(what) as reader:
+                participant = Participant(seat, keys, tally, answering)
+                await with_helpers(
+                    participant.run(reader, stop),
+                    {
+                        "participant.grants": keys.read_grants(),
+                        "participant.announce": keys.keep_announcing(),
+                    },
+                )
+            _log.info("stopped", answers=participant.answers, refused=tally.counts())
+
+
+class Participant:
+    """The loop of one process: everything that one poll returns is one forward pass."""
+
+    def __init__(self, seat: Seat, keys: Keys, tally: Tally, answering: Answering) -> None:
+        self._seat = seat
+        self._keys = keys
+        self._tally = tally
+        self._answering = answering
+        self._seen: dict[tuple[str, bytes], int] = {}
+        self.answers = 0
+
+    async def run(self, reader: Reader, stop: asyncio.Event) -> None:
+        """Read, answer, and commit what was answered, until asked to stop."""
+        clock = self._seat.clock
+        await self._keys.caught_up.wait()
+        with ThreadPoolExecutor(1, thread_name_prefix="model") as off_the_loop:
+            await reader.starts()
+            _log.info("ready", member=self._seat.settings.id, **self._answering.facts())
+            answered: dict[Partition, int] = {}
+            next_commit = clock.monotonic() + COMMIT_EVERY
+            most = self._seat.settings.limits.in_flight
+            while not stop.is_set():
+                patience = WAITING if self._keys.gate.waiting else IDLE
+                records = await reader.poll(patience, most)
+                reader.assignment_changed()
+                await self._answer(self._keys.take_released() + records, off_the_loop)
+                answered |= {record.source: record.offset + 1 for record in records}
+                if answered and clock.monotonic() >= next_commit:
+                    await reader.commit(answered)
+                    answered, next_commit = {}, clock.monotonic() + COMMIT_EVERY
+            await reader.commit(answered)
+
+    async def _answer(self, records: Sequence[Record], off_the_loop: ThreadPoolExecutor) -> None:
+        self._forget_past()
+        asked = [query for record in records if (query := self._admit(record)) is not None]
+        if not asked:
+            return
+        loop = asyncio.get_running_loop()
+        answers = await loop.run_in_executor(off_the_loop, self._answering.answer, asked)
+        events = [self._sealed(query, answer) for query, answer in zip(asked, answers, strict=True)]
+        self.answers += len(events)
+        latest = max(query.event.header.ask.deadline for query in asked)
+        await self._seat.publish(events, until=BrokerMillis(latest))
+
+    def _admit(self, record: Record) -> Asked | None:
+        event = self._keys.gate.admit(record, "query")
+        if event is None:
+            return None
+        refusal = event if isinstance(event, Refusal) else self._refuse(event)
+        if refusal is not None or isinstance(event, Refusal):
+            if refusal is not None:
+                self._tally.refused(refusal, record)
+            return None
+        return self._open(event)
+
+    def _refuse(self, event: Verified) -> Refusal | None:
+        """Why a verified query is not answered; one that is will not be answered again."""
+        ask = event.header.ask
+        refusal = refuse_query(ask, self._seat.federation, event.record.at)
+        if refusal is not None:
+            return refusal
+        if self._seat.clock.now() >= ask.deadline:
+            return Refusal(Reason.LATE, "read after its deadline")
+        identity = (event.header.sender, ask.query)
+        if identity in self._seen:
+            return Refusal(Reason.REPLAYED, f"a query of {event.header.sender}")
+        self._seen[identity] = ask.deadline
+        return None
+
+    def _open(self, event: Verified) -> Asked:
+        payload = event.open(QueryPayload)
+        if isinstance(payload, Refusal):
+            return Asked(event, payload)
+        task, ask = self._seat.federation.task, event.header.ask
+        return Asked(event, decode_rows(payload.inputs, ask.rows, task))
+
+    def _sealed(self, query: Asked, answer: Answer | Refusal) -> Outgoing:
+        header = query.event.header
+        ask = header.ask
+        room = response_length(ask.rows, len(self._seat.federation.task.classes))
+        if isinstance(answer, Refusal):
+            self._tally.refused(answer, query.event.record)
+            payload = frame(Abstain(reason=answer.reason.code), room)
+        else:
+            payload = frame(answer, room)
+        reply = Reply(
+            client=header.sender,
+            digest=query.event.digest,
+            kind="abstain" if isinstance(answer, Refusal) else "answer",
+            model=self._answering.version,
+        )
+        sealed = self._keys.epoch().seal(ask, reply, payload)
+        target = Partition(catalogue().responses.name, ask.partition)
+        labels = tool_labels("response", ask, trace=trace_of(query.event.record.headers))
+        return Outgoing(target, ask.query, sealed.value, labels)
+
+    def _forget_past(self) -> None:
+        """Past its deadline a copy of a query is refused as late: it need not be remembered."""
+        now = self._seat.clock.now()
+        while self._seen and next(iter(self._seen.values())) < now:
+            del self._seen[next(iter(self._seen))]

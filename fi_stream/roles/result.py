@@ -1,0 +1,134 @@
+"""A result as a client reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.tensors import to_array
+from fi_stream.federation.policy import Protection
+from fi_stream.privacy.guarantee import guarantee
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from fi_stream.events.header import Ask
+    from fi_stream.events.payloads import Contributor, Outcome, ResultPayload
+    from fi_stream.privacy.guarantee import Guarantee
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the contributors said together: a class index and the scores of each row."""
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one query.
+
+    `outcome` is None when no result came by the deadline: what happened is then unknown.
+    `latency_ms` is from the ask to the result, `missing` says why each absent participant is.
+    """
+
+    ask: Ask
+    outcome: Outcome | None
+    latency_ms: float
+    reason: Reason | None = None
+    decided: Decided | None = None
+    contributors: tuple[Contributor, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def query_id(self) -> str:
+        """The query's id in hexadecimal."""
+        return self.ask.query.hex()
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The class of each row by name; None when nothing was decided."""
+        decided = self.decided
+        return None if decided is None else [decided.names[i] for i in decided.labels]
+
+    @property
+    def guarantee(self) -> Guarantee | None:
+        """What the result may tell of one participant, as the contributors declare it."""
+        return guarantee(Protection(self.ask.protection), [c.noise for c in self.contributors])
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON; never NaN or infinity."""
+        decided, privacy = self.decided, self.guarantee
+        return {
+            "query": self.query_id,
+            "outcome": None if self.outcome is None else self.outcome.value,
+            "reason": None if self.reason is None else self.reason.value,
+            "rule": self.ask.rule,
+            "labels": self.labels,
+            "scores": None
+            if decided is None
+            else [
+                {name: float(score) for name, score in zip(decided.names, row, strict=True)}
+                for row in decided.scores
+            ],
+            "contributors": [{"member": c.member, "model": c.model} for c in self.contributors],
+            "missing": self.missing,
+            "privacy": None if privacy is None else privacy.to_dict(),
+            "latency_ms": round(self.latency_ms, 3),
+        }
+
+
+def read_result(
+    ask: Ask, payload: ResultPayload, classes: Sequence[str], latency_ms: float
+) -> Result | Refusal:
+    """Check a result's payload against its query."""
+    decided = None
+    if payload.outputs:
+        read = _decided(ask, payload, tuple(classes))
+        if isinstance(read, Refusal):
+            return read
+        decided = read
+    return Result(
+        ask=ask,
+        outcome=payload.outcome,
+        latency_ms=latency_ms,
+        reason=_reason(payload.reason),
+        decided=decided,
+        contributors=payload.contributors,
+        missing={one.member: _why(one.reason) for one in payload.missing},
+    )
+
+
+def _decided(ask: Ask, payload: ResultPayload, names: tuple[str, ...]) -> Decided | Refusal:
+    tensors = {tensor.name: tensor for tensor in payload.outputs}
+    if not {"label", "scores"} <= tensors.keys():
+        return Refusal(Reason.WRONG_FORM, "a result without label and scores")
+    labels, scores = to_array(tensors["label"]), to_array(tensors["scores"])
+    if isinstance(labels, Refusal):
+        return labels
+    if isinstance(scores, Refusal):
+        return scores
+    if labels.shape != (ask.rows,) or scores.shape != (ask.rows, len(names)):
+        return Refusal(Reason.WRONG_SHAPE, f"{labels.shape}, {scores.shape}")
+    whole = labels.astype(np.int64)
+    if whole.min() < 0 or whole.max() >= len(names):
+        return Refusal(Reason.NOT_A_PREDICTION, "a label that the task does not have")
+    return Decided(whole, scores.astype(np.float64), names)
+
+
+def _reason(code: int | None) -> Reason | None:
+    return None if code is None else Reason.from_code(code)
+
+
+def _why(code: int | None) -> str:
+    reason = _reason(code)
+    if reason is not None:
+        return reason.value
+    return "silent" if code is None else f"reason {code}"

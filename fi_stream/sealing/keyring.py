@@ -1,0 +1,144 @@
+"""The epochs of others that this process accepted, each once, from a signed grant."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+
+from fi_stream.events.codec import SEALED_ENTRIES, unpack
+from fi_stream.events.grant import Epoch, Grant, ReaderGrant, ReaderKeys, decode_grant
+from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.federation.roster import Role
+from fi_stream.sealing.epochs import SIGNED, SUITE, hpke_info
+from fi_stream.sealing.identity import signing_key
+from fi_stream.sealing.keys import ContentKey, TagKey
+
+if TYPE_CHECKING:
+    from fi_stream.federation.federation import Federation
+    from fi_stream.sealing.identity import Identity
+    from fi_stream.values import BrokerMillis, MemberId
+
+ROLE_OF = {"query": Role.CLIENT, "response": Role.PARTICIPANT, "result": Role.AGGREGATOR}
+"""The role that a member must have to send each type of event."""
+
+MOST_EPOCHS = 256
+"""Epochs remembered of one sender; a sender that makes more loses its oldest, nobody else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingEpoch:
+    """An accepted epoch: what it is for, our place among its readers, and our keys."""
+
+    epoch: Epoch
+    place: int
+    readers: int
+    tag: TagKey
+    content: ContentKey | None
+
+
+class Keyring:
+    """Accepts grants; the first valid grant of an epoch wins."""
+
+    def __init__(self, federation: Federation, me: MemberId, identity: Identity) -> None:
+        self._federation = federation
+        self._me = me
+        self._identity = identity
+        self._known: defaultdict[str, OrderedDict[bytes, tuple[bytes, ReadingEpoch | None]]] = (
+            defaultdict(OrderedDict)
+        )
+        self._senders = frozenset(member.id for member in federation.roster.members)
+
+    def find(self, sender: str, epoch: bytes) -> ReadingEpoch | None:
+        """The epoch of that sender, if its grant came and named us."""
+        of_sender = self._known.get(sender)
+        known = of_sender.get(epoch) if of_sender else None
+        return known[1] if known else None
+
+    def accept(self, value: bytes, now: BrokerMillis) -> ReadingEpoch | Refusal | None:
+        """Take in one grant event.
+
+        Returns:
+            The epoch when it is new and for us; None when it is a repetition or for others.
+        """
+        decoded = decode_grant(value)
+        if isinstance(decoded, Refusal):
+            return decoded
+        signed, grant = decoded
+        epoch = grant.epoch
+        if epoch.sender not in self._senders:
+            return Refusal(Reason.UNKNOWN_MEMBER, epoch.sender)
+        digest = hashlib.sha256(signed.grant).digest()
+        known = self._known[epoch.sender].get(epoch.epoch)
+        if known is not None and known[0] == digest:
+            return None
+        refusal = self._check(epoch, signed.signature, signed.grant, now)
+        if refusal is not None:
+            return refusal
+        if known is not None:
+            return Refusal(
+                Reason.SECOND_GRANT, f"{epoch.sender} granted {epoch.epoch.hex()[:8]} twice"
+            )
+        mine = self._read(grant)
+        if isinstance(mine, Refusal):
+            return mine
+        self._remember(epoch, digest, mine)
+        return mine
+
+    def _check(
+        self, epoch: Epoch, signature: bytes, body: bytes, now: BrokerMillis
+    ) -> Refusal | None:
+        federation = self._federation
+        member = federation.roster.member(epoch.sender)
+        if member is None:
+            return Refusal(Reason.UNKNOWN_MEMBER, epoch.sender)
+        if epoch.federation != federation.name or epoch.task != federation.task.hash:
+            return Refusal(Reason.WRONG_TASK, f"a grant of {epoch.sender}")
+        if epoch.roster != federation.roster.version:
+            return Refusal(Reason.UNKNOWN_ROSTER, f"version {epoch.roster}")
+        if ROLE_OF[epoch.purpose] not in member.roles:
+            return Refusal(Reason.WRONG_ROLE, f"{epoch.sender} may not send {epoch.purpose}")
+        try:
+            signing_key(member).verify(signature, SIGNED + body)
+        except InvalidSignature:
+            return Refusal(Reason.BAD_SIGNATURE, f"a grant of {epoch.sender}")
+        if now > epoch.expires:
+            return Refusal(Reason.EXPIRED_EPOCH, f"a grant of {epoch.sender}")
+        if epoch.created > now + federation.policy.limits.max_skew_ms:
+            return Refusal(Reason.CLOCK_SKEW, f"a grant of {epoch.sender} from the future")
+        return None
+
+    def _read(self, grant: Grant) -> ReadingEpoch | Refusal | None:
+        for place, part in enumerate(grant.readers):
+            if part.reader == self._me:
+                return self._open(grant, place, part)
+        return None
+
+    def _open(self, grant: Grant, place: int, part: ReaderGrant) -> ReadingEpoch | Refusal:
+        epoch = grant.epoch
+        try:
+            body = SUITE.decrypt(
+                part.sealed, self._identity.sealing, info=hpke_info(epoch, self._me)
+            )
+        except InvalidTag:
+            return Refusal(Reason.DECRYPTION_FAILED, f"a grant of {epoch.sender}")
+        keys = unpack(body, ReaderKeys, SEALED_ENTRIES)
+        if isinstance(keys, Refusal):
+            return keys
+        if hashlib.sha256(keys.tag).digest() != part.commit or (
+            keys.content is not None and hashlib.sha256(keys.content).digest() != grant.content
+        ):
+            return Refusal(Reason.BAD_SIGNATURE, f"{epoch.sender} committed to other keys")
+        content = ContentKey(keys.content, epoch.epoch) if keys.content is not None else None
+        return ReadingEpoch(
+            epoch, place, len(grant.readers), TagKey(keys.tag, epoch.epoch), content
+        )
+
+    def _remember(self, epoch: Epoch, digest: bytes, mine: ReadingEpoch | None) -> None:
+        of_sender = self._known[epoch.sender]
+        of_sender[epoch.epoch] = (digest, mine)
+        if len(of_sender) > MOST_EPOCHS:
+            of_sender.popitem(last=False)

@@ -1,0 +1,1 @@
+"""Where events travel: a small port, the Kafka adapter behind it, and the brokers we can start."""

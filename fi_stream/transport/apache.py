@@ -1,0 +1,282 @@
+"""A local Apache Kafka for tests, benches and the demo: one KRaft node from Maven Central's jars.
+
+It needs java 17 or later and mvn. The jars are kept in the user's cache; data lives in a temporary
+folder, and goes with the broker.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from fi_stream.errors import BrokerError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+_log = structlog.get_logger()
+
+KAFKA_VERSION: Final = "4.1.0"
+_UP_WITHIN: Final = 60.0
+_DOWN_WITHIN: Final = 15.0
+_JARS_WITHIN: Final = 900.0
+_STARTED: Final = "Kafka Server started"
+_JVM: Final = (
+    "-Xms128m",
+    "-Xmx384m",
+    "-XX:MaxGCPauseMillis=20",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+)
+_POM: Final = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>fi_stream</groupId>
+  <artifactId>local-kafka</artifactId>
+  <version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka-tools</artifactId>
+      <version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId>
+      <artifactId>slf4j-simple</artifactId>
+      <version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+_PROPERTIES: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=4
+log.cleaner.dedupe.buffer.size=4194304
+"""
+
+
+def missing() -> str | None:
+    """What this machine lacks to run a local Apache Kafka, or None."""
+    absent = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    return f"{' and '.join(absent)} not found" if absent else None
+
+
+class ApacheBroker:
+    """A local Apache Kafka as a context manager; it can go away and come back in between.
+
+    Args:
+        port: to listen on; any free one, when 0.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._port = port or _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._home: Path | None = None
+        self.bootstrap: str = f"127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start it, on the same port and data as before, and wait until it serves.
+
+        Raises:
+            ConfigError: java, mvn or the jars are missing.
+            BrokerError: it did not start.
+        """
+        if self._process is not None:
+            return
+        jars = _jars()
+        if self._home is None:
+            atexit.register(self.close)
+            self._home = Path(tempfile.mkdtemp(prefix="fi-stream-kafka-"))
+            _format(jars, self._home, self._port)
+        log = self._home / "kafka.log"
+        with log.open("wb") as out:
+            # A session of its own: Ctrl+C in a terminal reaches us, and we stop it in good order.
+            self._process = subprocess.Popen(
+                _java(jars, "kafka.Kafka", str(self._home / "server.properties")),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait_until_up(log)
+        _log.info("apache_kafka.up", bootstrap=self.bootstrap, version=KAFKA_VERSION)
+
+    def stop(self) -> None:
+        """Stop the process; port and data are kept for `start`."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, sign)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_DOWN_WITHIN)
+                return
+
+    def close(self) -> None:
+        """Stop it and remove its data."""
+        self.stop()
+        home, self._home = self._home, None
+        if home is not None:
+            shutil.rmtree(home, ignore_errors=True)
+            atexit.unregister(self.close)
+
+    def _wait_until_up(self, log: Path) -> None:
+        assert self._process is not None  # noqa: S101 -- start() has just set it
+        deadline = time.monotonic() + _UP_WITHIN
+        while _STARTED not in log.read_text("utf-8", "replace"):
+            code = self._process.poll()
+            if code is not None or time.monotonic() > deadline:
+                tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-15:])
+                self.stop()
+                what = f"ended with code {code}" if code is not None else "was not up"
+                raise BrokerError(
+                    f"Apache Kafka {what} within {_UP_WITHIN:g} s on port {self._port}. "
+                    f"It needs java 17 or later and about 400 MB. Its last lines:\n{tail}"
+                )
+            time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _format(jars: Path, home: Path, port: int) -> None:
+    data = home / "data"
+    properties = home / "server.properties"
+    properties.write_text(
+        _PROPERTIES.format(port=port, controller=_free_port(), data=data), "utf-8"
+    )
+    identity = _run(_java(jars, "kafka.tools.StorageTool", "random-uuid"))
+    _run(
+        _java(
+            jars,
+            "kafka.tools.StorageTool",
+            "format",
+            "--cluster-id",
+            identity.split()[-1],
+            "--config",
+            str(properties),
+        )
+    )
+
+
+def _java(jars: Path, main: str, *arguments: str) -> list[str]:
+    java = shutil.which("java")
+    if java is None:
+        raise ConfigError("Apache Kafka needs java 17 or later, and java was not found.")
+    return [java, *_JVM, "-cp", str(jars / "*"), main, *arguments]
+
+
+def _run(command: list[str], within: float = _UP_WITHIN) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 -- our own commands, without a shell
+            command, capture_output=True, text=True, timeout=within, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BrokerError(f"{Path(command[0]).name} took longer than {within:g} s.") from error
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise BrokerError(
+            f"{Path(command[0]).name} failed with code {done.returncode}, and Apache Kafka needs "
+            f"it. Its last lines:\n{tail}"
+        )
+    return done.stdout
+
+
+def _jars() -> Path:
+    """The folder with Kafka's jars; fetched once, however many processes ask for it at once."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fi-stream"
+    jars = cache / f"kafka-{KAFKA_VERSION}"
+    if jars.is_dir():
+        return jars
+    absent = missing()
+    if absent is not None:
+        raise ConfigError(f"a local Apache Kafka needs java and mvn: {absent}. Install them.")
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / "kafka.lock"):
+        if not jars.is_dir():
+            _fetch(jars)
+    return jars
+
+
+def _fetch(jars: Path) -> None:
+    _log.info("apache_kafka.fetching", version=KAFKA_VERSION, into=str(jars))
+    with tempfile.TemporaryDirectory(dir=jars.parent, prefix="fetching-") as folder:
+        pom = Path(folder) / "pom.xml"
+        pom.write_text(_POM, "utf-8")
+        fetched = Path(folder) / "jars"
+        _run(
+            [
+                shutil.which("mvn") or "mvn",
+                "--batch-mode",
+                "--quiet",
+                "--file",
+                str(pom),
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={fetched}",
+            ],
+            _JARS_WITHIN,
+        )
+        # One step, so that a folder that is there is whole.
+        fetched.rename(jars)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,183 @@
+"""Fetching records so that none is lost, and none that cannot be decoded stops the stream (DESIGN 6).
+
+When the client library fails in the middle of a fetch, it has already moved on in the partitions
+that it had read before; what it read of them is gone. So after any exception every partition goes
+back to where our own cursor stands. Then partitions are read one by one, a record at a time, until
+the bad batch shows; after a few tries it is skipped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from aiokafka.errors import (
+    CorruptRecordException,
+    IllegalStateError,
+    KafkaError,
+    RecordTooLargeError,
+    UnsupportedCodecError,
+)
+
+from fi_stream.transport.port import Partition, Record
+from fi_stream.values import BrokerMillis
+
+if TYPE_CHECKING:
+    from fi_stream.transport.consumer import Consumer
+    from fi_stream.transport.cursor import Cursor
+
+_log = structlog.get_logger()
+
+_TRIES: Final = 3
+_SHORTEST_LOOK: Final = 0.02
+_UNDECODABLE: Final = (CorruptRecordException, UnsupportedCodecError, RecordTooLargeError)
+
+
+class Fetching:
+    """Takes records out of a consumer and moves the cursor; both are the reader's."""
+
+    def __init__(self, consumer: Consumer, cursor: Cursor) -> None:
+        self._consumer = consumer
+        self._cursor = cursor
+        self._careful = False
+        self._failures: Counter[tuple[Partition, int]] = Counter()
+        self.skipped = 0
+        """Offsets passed over because their records could not be decoded."""
+        self.jumped = 0
+        """Times that a log did not go on where the cursor stood: retention, a topic made anew."""
+
+    def longest(self, wait: float) -> float:
+        """Seconds that `fetch(wait)` may take when no rebalance holds it."""
+        return wait + 0.05 + (_SHORTEST_LOOK * len(self._cursor.active) if self._careful else 0)
+
+    async def fetch(self, wait: float, most: int) -> list[Record]:
+        """Records of the active partitions, in order within each.
+
+        Raises:
+            KafkaError: not about one record; no record was lost.
+        """
+        try:
+            if self._careful:
+                return await self._one_by_one(wait, most)
+            return self._accept(await self._consumer.fetch(wait, most))
+        except KafkaError as error:
+            self._rewind()
+            if not isinstance(error, _UNDECODABLE):
+                raise
+        except Exception as error:  # noqa: BLE001 -- hostile bytes can make the decoder raise anything
+            _log.debug("reader.decoder_failed", error=type(error).__name__)
+            self._rewind()
+        self._careful = True
+        return []
+
+    def go(self, partition: Partition, offset: int) -> None:
+        """Read on from this offset."""
+        self._consumer.seek(partition, offset)
+        self._cursor.fix(partition, offset)
+
+    async def _one_by_one(self, wait: float, most: int) -> list[Record]:
+        partitions = sorted(self._cursor.active)
+        share = max(_SHORTEST_LOOK, wait / len(partitions))
+        quota = max(1, most // len(partitions))
+        taken: list[dict[Partition, list[Any]]] = []
+        failed: dict[Partition, Exception] = {}
+        try:
+            for partition in partitions:
+                error = await self._take(partition, 0 if taken else share, quota, taken)
+                if error is not None:
+                    failed[partition] = error
+        except BaseException:
+            # Cancelled in a rebalance, or not about one record: nothing was accepted yet.
+            self._rewind()
+            raise
+        records = [record for fetched in taken for record in self._accept(fetched)]
+        for partition, error in failed.items():
+            await self._skip_if_hopeless(partition, error)
+        self._careful = bool(failed)
+        return records[:]
+
+    async def _take(
+        self, partition: Partition, wait: float, quota: int, taken: list[dict[Partition, list[Any]]]
+    ) -> Exception | None:
+        """Add up to `quota` single records to `taken`; returns what a decoder raised."""
+        try:
+            for _ in range(quota):
+                fetched = await self._consumer.fetch(wait, 1, partition)
+                if not fetched:
+                    break
+                taken.append(fetched)
+                wait = 0
+        except KafkaError as error:
+            if not isinstance(error, _UNDECODABLE):
+                raise
+            return error
+        except Exception as error:  # noqa: BLE001 -- as in fetch()
+            return error
+        return None
+
+    async def _skip_if_hopeless(self, partition: Partition, error: Exception) -> None:
+        if partition not in self._cursor.active:
+            return
+        offset = self._cursor.next_of(partition)
+        self._failures[partition, offset] += 1
+        if self._failures[partition, offset] < _TRIES:
+            self.go(partition, offset)
+            return
+        del self._failures[partition, offset]
+        end = await self._consumer.end_of_batch(partition, offset)
+        self.skipped += end - offset
+        _log.error(
+            "reader.skipped",
+            topic=partition.topic,
+            partition=partition.number,
+            first=offset,
+            count=end - offset,
+            reason=type(error).__name__,
+        )
+        self.go(partition, end)
+
+    def _accept(self, fetched: dict[Partition, list[Any]]) -> list[Record]:
+        """Records to hand over, with the cursor moved past them."""
+        records: list[Record] = []
+        for source, found in fetched.items():
+            if source not in self._cursor.active:
+                # Paused or taken away while the fetch was under way.
+                self._rewind_one(source)
+                continue
+            jump = self._cursor.advance(source, found[0].offset, found[-1].offset)
+            if jump is not None:
+                self.jumped += 1
+                _log.warning(
+                    "reader.jumped",
+                    topic=source.topic,
+                    partition=source.number,
+                    at=jump.expected,
+                    to=jump.found,
+                )
+            records.extend(_record(source, each) for each in found)
+        return records
+
+    def _rewind(self) -> None:
+        for partition in self._cursor.positions():
+            self._rewind_one(partition)
+
+    def _rewind_one(self, partition: Partition) -> None:
+        offset = self._cursor.positions().get(partition)
+        if offset is None:
+            return  # its position is being fixed, which seeks
+        try:
+            self._consumer.seek(partition, offset)
+        except IllegalStateError:
+            _log.debug("reader.rebalancing", topic=partition.topic, partition=partition.number)
+
+
+def _record(source: Partition, each: Any) -> Record:
+    return Record(
+        source,
+        each.offset,
+        BrokerMillis(each.timestamp),
+        each.key,
+        each.value or b"",
+        each.headers,
+    )

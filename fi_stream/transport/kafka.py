@@ -1,0 +1,267 @@
+"""The one adapter to Kafka, through aiokafka: Apache Kafka, and the embedded broker (DESIGN 6)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError
+from aiokafka.protocol.metadata import MetadataRequest
+
+from fi_stream.errors import BrokerError, TopicError
+from fi_stream.transport.embedded import is_embedded
+from fi_stream.transport.outbox import Outbox
+from fi_stream.transport.port import Appended, Assigned, Group, Outgoing, Partition
+from fi_stream.transport.consumer import Reading
+from fi_stream.transport.reader import KafkaReader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from fi_stream.clock import Clock
+    from fi_stream.transport.connection import Connection
+
+_log = structlog.get_logger()
+
+_SAY_EVERY: Final = 5.0
+_LOOK_EVERY: Final = 2.0
+_LONGEST_BACKOFF: Final = 2.0
+_ONE_TRY: Final = 10.0
+_GOODBYE: Final = 5.0
+
+
+class KafkaTransport:
+    """One process's connection to a Kafka broker; an async context manager.
+
+    Args:
+        connection: how to reach it.
+        clock: local time.
+        give_up_after: seconds to wait for a broker that is down at start.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock, give_up_after: float = 60.0) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._give_up_after = give_up_after
+        self._counts: dict[str, int] = {}
+        self._watch: asyncio.Task[None] | None = None
+        self._producer: AIOKafkaProducer
+        self._outbox: Outbox
+        self.embedded = False
+        """Whether this is the embedded broker, which has no groups and no time of its own."""
+        self.reachable = False
+        """Whether the broker answered the last time that we looked."""
+
+    async def __aenter__(self) -> Self:
+        _quiet_aiokafka()
+        self._producer = await self._connect()
+        self.reachable = True
+        cluster = (await self._metadata([])).cluster_id
+        self.embedded = is_embedded(cluster)
+        self._outbox = Outbox(
+            self._producer,
+            self._clock,
+            limit=self._connection.number("message.max.bytes"),
+            give_up_after=self._connection.number("delivery.timeout.ms") / 1000,
+            append_time=not self.embedded,
+        )
+        self._watch = asyncio.create_task(self._watch_broker(), name="kafka.watch")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        await self._outbox.close()
+        await _stop(self._producer)
+
+    async def publish(self, events: Sequence[Outgoing]) -> list[Appended]:
+        """Append all, in order within a partition, and wait for every acknowledgement (acks=all).
+
+        Returns one acknowledgement for each batch that the events went in, with the offset and the
+        partition of the first of them. Cancelled, the events may or may not arrive.
+
+        Raises:
+            SendUnknown: an acknowledgement did not come in time; send the same bytes again.
+            BrokerError: the broker refused.
+            TopicError: a topic or partition does not exist; nothing was sent.
+            ConfigError: an event is larger than message.max.bytes; nothing was sent.
+        """
+        for event in events:
+            count = self._counts.get(event.target.topic)
+            if count is None:
+                count = await self.partition_count(event.target.topic)
+            if not 0 <= event.target.number < count:
+                raise TopicError(
+                    f"{event.target.topic} has {count} partitions and no partition "
+                    f"{event.target.number}, in broker {self._connection.bootstrap!r}; nothing was "
+                    "sent. If partitions were added, start this role again."
+                )
+        self._outbox.check(events)
+        return await self._outbox.send(events)
+
+    async def partition_count(self, topic: str) -> int:
+        """Partitions of a topic.
+
+        Raises:
+            TopicError: the topic is missing.
+            BrokerError: the broker did not answer in time.
+        """
+        deadline = self._clock.monotonic() + _ONE_TRY
+        while True:
+            answer = await self._metadata([topic])
+            code, _, _, partitions = answer.topics[0]
+            error = for_code(code)
+            if partitions and not code:
+                self._counts[topic] = len(partitions)
+                return len(partitions)
+            # A topic made a moment ago has no leader yet.
+            if error is not LeaderNotAvailableError or self._clock.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        if error is UnknownTopicOrPartitionError:
+            raise TopicError(
+                f"topic {topic} is missing, in broker {self._connection.bootstrap!r}. "
+                "Run `fi-stream topics apply` to make it."
+            )
+        raise TopicError(
+            f"topic {topic} cannot be used, in broker {self._connection.bootstrap!r}: "
+            f"{error.__name__}. Run `fi-stream topics show` and check this member's rights."
+        )
+
+    @asynccontextmanager
+    async def reader(self, what: Assigned | Group) -> AsyncIterator[KafkaReader]:
+        """Open a reader; it is closed on exit.
+
+        Raises:
+            TopicError: a topic is missing.
+            BrokerError: the broker could not be reached, or the group not joined, in time.
+        """
+        topics = what.topics if isinstance(what, Group) else {p.topic for p in what.partitions}
+        counts = {topic: await self.partition_count(topic) for topic in sorted(topics)}
+        if self.embedded and isinstance(what, Group):
+            everything = frozenset(
+                Partition(topic, number) for topic in what.topics for number in range(counts[topic])
+            )
+            reading = Reading(Assigned(everything, what.start), what.paused, embedded=True)
+        else:
+            paused = isinstance(what, Group) and what.paused
+            reading = Reading(what, paused, embedded=self.embedded)
+        reader = KafkaReader(self._connection, self._clock, reading)
+        await reader.open(self._give_up_after)
+        try:
+            yield reader
+        finally:
+            await reader.close()
+
+    async def _connect(self) -> AIOKafkaProducer:
+        """A started producer, as soon as the broker answers."""
+        started = said = self._clock.monotonic()
+        delay = 0.1
+        while True:
+            left = started + self._give_up_after - self._clock.monotonic()
+            producer = AIOKafkaProducer(**self._producer_arguments())
+            try:
+                async with asyncio.timeout(min(max(left, 0.1), _ONE_TRY)):
+                    await producer.start()
+            except (KafkaError, OSError, TimeoutError) as error:
+                await _stop(producer)
+                now = self._clock.monotonic()
+                if now - started + delay >= self._give_up_after:
+                    raise BrokerError(
+                        f"no broker at {self._connection.bootstrap!r} after "
+                        f"{self._give_up_after:g} s ({_reason(error)}). Start it (`fi-stream "
+                        "broker` runs one for development), or correct bootstrap.servers, "
+                        "security.protocol and the sasl settings in [kafka]."
+                    ) from error
+                if now - said >= _SAY_EVERY or said == started:
+                    said = now
+                    _log.warning(
+                        "broker.waiting",
+                        bootstrap=self._connection.bootstrap,
+                        reason=_reason(error),
+                        seconds=round(now - started),
+                        give_up_after=self._give_up_after,
+                    )
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LONGEST_BACKOFF)
+            except BaseException:
+                await _stop(producer)
+                raise
+            else:
+                return producer
+
+    def _producer_arguments(self) -> dict[str, Any]:
+        return {
+            **self._connection.client_arguments(),
+            "acks": "all",
+            "linger_ms": 0,
+            "compression_type": None,
+            "max_batch_size": self._connection.number("message.max.bytes"),
+            "request_timeout_ms": self._connection.number("delivery.timeout.ms"),
+        }
+
+    async def _metadata(self, topics: list[str]) -> Any:
+        """The broker's word about these topics (none: about the cluster alone)."""
+        request = MetadataRequest(topics, allow_auto_topic_creation=self.embedded)
+        try:
+            return await self._producer.client.send(
+                self._producer.client.get_random_node(), request
+            )
+        except KafkaError as error:
+            raise BrokerError(
+                f"broker {self._connection.bootstrap!r} did not answer about topics "
+                f"{', '.join(topics) or '(none)'}: {_reason(error)}. Is it running?"
+            ) from error
+
+    async def _watch_broker(self) -> None:
+        """Say when the broker goes and when it is back; aiokafka reconnects by itself."""
+        client = self._producer.client
+        lost = said = 0.0
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            self.reachable = await client.ready(client.get_random_node())
+            now = self._clock.monotonic()
+            if self.reachable and lost:
+                _log.warning("broker.back", seconds=round(now - lost, 1))
+                lost = 0.0
+            elif not self.reachable and now - said >= _SAY_EVERY:
+                lost, said = lost or now, now
+                _log.warning(
+                    "broker.gone",
+                    bootstrap=self._connection.bootstrap,
+                    seconds=round(now - lost, 1),
+                    doing="waiting for it to come back",
+                )
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(_GOODBYE):
+            await producer.stop()
+    except TimeoutError:
+        # The broker is away: what it never acknowledged stays unknown.
+        await producer.client.close()
+
+
+def _reason(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def _quiet_aiokafka() -> None:
+    """Keep its lines, several a second while a broker is away, off stderr; ours say the same once."""
+    logger = logging.getLogger("aiokafka")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)

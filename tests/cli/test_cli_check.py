@@ -1,0 +1,190 @@
+"""`fi-stream check`: each mistake of each kind of file, with its place and the fix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fi_stream.sealing.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def home(cli: Callable[..., tuple[int, str, str]], tmp_path: Path) -> Path:
+    cli("init", tmp_path / "fed")
+    return tmp_path / "fed"
+
+
+def _change(file: Path, old: str, new: str) -> Path:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    return file
+
+
+def _line(file: Path, text: str) -> int:
+    return next(n for n, line in enumerate(file.read_text().split("\n"), 1) if text in line)
+
+
+def test_each_kind_of_file_is_recognised_by_its_content(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    cli("keygen", "p9", "--dir", home)
+    (home / "federation.toml").rename(home / "a.toml")
+    (home / "p9.card.toml").rename(home / "b.toml")
+    (home / "c.toml").write_text("[tool]\nx = 1\n")
+    code, out, _ = cli("check", home / "a.toml", home / "b.toml", home / "c.toml")
+    assert code == 3
+    assert f"ok     {home}/a.toml: federation, local version 1, 5 members" in out
+    assert f"ok     {home}/b.toml: card, of p9" in out
+    assert f"wrong  {home}/c.toml: is no file of ours" in out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at", "said"),
+    [
+        ("[model]", "[model", "[model", "is not valid TOML"),
+        ("logits", "odds", "gives", "model.gives: write 'probabilities' or 'logits'"),
+        ('id = "p1"', 'id = "p8"', "id =", "member.id: p8 is not in the roster"),
+        ('"participant"', '"client"', "role", "member.role: p1 is no client in the roster"),
+        ('"keys"', '"nokeys"', "keys =", "member.keys: "),
+        ('"keys"', '"../p2/keys"', "keys =", "member.keys: "),
+        ("model:load", "modle:load", "factory", "model.factory: there is no module modle"),
+        ('factory = "model:load"', 'onnx = "m.onnx"', "onnx", "model.onnx: there is no file"),
+        ("bootstrap.servers", "bootstrap.server", "[kafka]", "kafka: "),
+        (
+            'mechanism = "none"',
+            'mechanism = "gaussian"\nepsilon = 1\ndelta = 1e-6\nbudget = 9\nledger = "no/ledger"',
+            "ledger = ",
+            "privacy.ledger: there is no directory",
+        ),
+        (
+            'mechanism = "none"',
+            'mechanism = "randomised_response"\nepsilon = 1\nbudget = 9\nledger = "ledger"',
+            "mechanism",
+            "privacy.mechanism: does not go with the policy",
+        ),
+    ],
+)
+def test_a_mistake_in_a_member_file_is_placed(
+    cli: Callable[..., tuple[int, str, str]], home: Path, old: str, new: str, at: str, said: str
+) -> None:
+    file = _change(home / "p1" / "member.toml", old, new)
+    code, out, _ = cli("check", file)
+    assert code == 3
+    line = _line(file, at)
+    assert f"wrong  {file}:{line}: {said}" in out
+
+
+def test_the_federation_of_a_member_is_checked_too(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    federation = _change(home / "federation.toml", "quorum = 2", "quorum = 9")
+    member = home / "client" / "member.toml"
+    code, out, _ = cli("check", member)
+    assert code == 3
+    said = f"{federation}:{_line(federation, 'quorum')}: policy.quorum".replace("federation", "F")
+    assert said in out.replace(f"{home}/client/../federation.toml", f"{home}/F.toml").replace(
+        "federation", "F"
+    )
+
+
+def test_a_key_that_others_may_read_is_told(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    (home / "p2" / "keys" / "signing.key").chmod(0o644)
+    code, out, _ = cli("check", home / "p2" / "member.toml")
+    assert code == 3
+    assert "member.keys: " in out
+    assert "chmod 600" in out
+
+
+def test_keys_that_the_roster_does_not_know_are_told(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    Identity.generate("p3").save(home / "p3" / "keys", force=True)
+    code, out, _ = cli("check", home / "p3" / "member.toml")
+    assert code == 3
+    assert "the roster has other keys for p3" in out
+
+
+def test_an_exported_model_is_held_against_its_digest(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    (home / "p1" / "m.pt2").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    exported = 'exported = "m.pt2"\nsha256 = "{}"'
+    file = _change(home / "p1" / "member.toml", 'factory = "model:load"', exported.format("0" * 64))
+    code, out, _ = cli("check", file)
+    assert code == 3
+    assert f"{file}:{_line(file, 'sha256')}: model.sha256: " in out
+    assert digest in out
+    _change(file, "0" * 64, digest)
+    assert cli("check", file)[0] == 0
+
+
+def test_members_with_the_same_keys_are_told(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    file = home / "federation.toml"
+    keys = [line for line in file.read_text().split("\n") if line.startswith("signing_key")]
+    _change(file, keys[1], keys[0])
+    code, out, _ = cli("check", file)
+    assert code == 3
+    assert "members[1].signing_key: p2 has the same key as p1" in out
+
+
+def test_a_damaged_public_key_is_told(cli: Callable[..., tuple[int, str, str]], home: Path) -> None:
+    cli("keygen", "p9", "--dir", home)
+    text = (home / "p9.card.toml").read_text()
+    start = text.index('sealing_key = "') + len('sealing_key = "')
+    (home / "p9.card.toml").write_text(text[:start] + "/" * 800 + text[start + 800 :])
+    code, out, _ = cli("check", home / "p9.card.toml")
+    assert code == 3
+    assert f"{home}/p9.card.toml:4: sealing_key: the card of p9: sealing_key is damaged" in out
+
+
+def test_json_says_the_same(cli: Callable[..., tuple[int, str, str]], home: Path) -> None:
+    right, wrong = home / "p1" / "member.toml", home / "p2" / "member.toml"
+    _change(wrong, "logits", "odds")
+    code, out, _ = cli("check", right, wrong, home / "none.toml", "--json")
+    assert code == 3
+    told = json.loads(out)
+    assert told["ok"] is False
+    assert [f["kind"] for f in told["files"]] == ["member", "member", "unreadable"]
+    assert told["files"][0]["mistakes"] == []
+    assert told["files"][1]["mistakes"] == [
+        {
+            "file": str(wrong),
+            "line": _line(wrong, "gives"),
+            "key": "model.gives",
+            "message": "write 'probabilities' or 'logits'",
+        }
+    ]
+    assert told["files"][2]["mistakes"][0]["line"] is None
+    code, out, _ = cli("check", right, "--json")
+    assert code == 0
+    assert json.loads(out)["ok"] is True
+
+
+def test_no_secret_is_ever_printed(
+    cli: Callable[..., tuple[int, str, str]], home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    file = home / "p1" / "member.toml"
+    secret = (home / "p1" / "keys" / "signing.key").read_text().split('secret = "')[1][:40]
+    _change(file, "[kafka]\n", '[kafka]\nsasl.password = "open-sesame"\nsasl.usrname = "x"\n')
+    _change(home / "p1" / "keys" / "signing.key", 'kind = "', 'kind = "x')
+    code, out, err = cli("check", file)
+    assert code == 3
+    shown = out + err + caplog.text + cli("check", file, "--json")[1]
+    assert "this key file is damaged" in shown
+    assert "open-sesame" not in shown
+    assert secret not in shown
