@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MOST_ORPHANS = 4096
 """Responses of one participant that may wait for their queries."""
 
+STALE = frozenset({Reason.LATE, Reason.CLOCK_SKEW})
+"""Reasons to refuse a query that any old query gets when it is replayed."""
+
 Key = tuple[str, bytes]
 """A query's client and id. The id alone is not enough: two clients may choose the same."""
 
@@ -174,6 +177,9 @@ class Join:
         entry.given[member] = given
         if entry.asked is None:
             self._orphans[member] += 1
+            if ends > entry.until:
+                # Whoever came first, with however short a deadline, does not end it for the others.
+                self._set_timer(key, entry, ends)
             return None
         entry.heard.add(member)
         return self._complete(entry.asked, entry)
@@ -188,7 +194,13 @@ class Join:
             self._settle(asked, entry)
 
     def reject(self, asked: Asked, reason: Reason, ends: Instant) -> Settled | Refusal:
-        """Settle a query at once that will not be answered."""
+        """Settle a query at once that will not be answered.
+
+        One that is stale (`late`, `clock_skew`) is refused without a result: nobody waits for it,
+        and each replay of an old query would make another.
+        """
+        if reason in STALE:
+            return Refusal(reason, asked.client)
         entry = self._entries.get(asked.key)
         if entry is not None and entry.asked is not None:
             return Refusal(Reason.DUPLICATE, asked.client)

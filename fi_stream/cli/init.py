@@ -50,10 +50,13 @@ def _say_what_next(directory: Path, members: list[str], bootstrap: str) -> None:
 
     files = {member: directory / member / "member.toml" for member in members}
     *participants, aggregator, client = members
+    host, _, port = bootstrap.rpartition(":")
     print(f"{directory}/federation.toml and the directories of {len(members)} members are made.")
     print("Next, each in a terminal of its own:")
-    print(f"  fi-stream broker --port {bootstrap.rpartition(':')[2]}   # or a Kafka of your own")
-    print(f"  fi-stream topics apply {files[aggregator]}")
+    if host in ("127.0.0.1", "localhost"):
+        print(f"  fi-stream broker --port {port}")
+    else:
+        print(f"  fi-stream topics apply --config {files[aggregator]}")
     print(f"  fi-stream aggregator {files[aggregator]}")
     for participant in participants:
         print(f"  fi-stream participant {files[participant]}")

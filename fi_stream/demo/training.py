@@ -112,9 +112,9 @@ def train(own: Digits, seed: int) -> Network:
 
 
 def cache_directory() -> Path:
-    """Where trained models are kept: `$XDG_CACHE_HOME/fi_stream/demo`, or below `~/.cache`."""
+    """Where trained models are kept: `$XDG_CACHE_HOME/fi-stream/demo`, or below `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fi_stream" / "demo"
+    return Path(base) / "fi-stream" / "demo"
 
 
 def _fingerprint(division: Division) -> str:

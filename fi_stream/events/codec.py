@@ -1,7 +1,8 @@
 """Bounded MessagePack: nothing is allocated for lengths that a few header bytes merely claim.
 
 An array or map of n entries is allocated when its length is read, once for each level of nesting,
-so the bounds on their lengths are what keeps hostile bytes cheap (DESIGN 7).
+so the bounds on their lengths are what keeps hostile bytes cheap (DESIGN 7). An empty map costs one
+byte there and seventy here, so how many entries there are in all is bounded too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ CLEAR_ENTRIES = 32
 SEALED_ENTRIES = 1024
 """Most entries in what an authenticated member sealed or signed: contributors, readers."""
 
+_IN_ALL = 16
+"""All arrays and maps of a value together have at most this many times the entries of one."""
+
 
 class _NotAllowed(ValueError):
     """Something MessagePack can say and we do not."""
@@ -46,13 +50,15 @@ def unpack(data: bytes, kind: type[T], entries: int) -> T | Refusal:
         missing bytes, duplicate or non-text keys, extension types, invalid UTF-8, longer arrays or
         maps than `entries`.
     """
+    within = _Bounds(_IN_ALL * entries)
     try:
         raw = msgpack.unpackb(
             data,
             raw=False,
             use_list=False,
             strict_map_key=True,
-            object_pairs_hook=_unique,
+            object_pairs_hook=within.unique,
+            list_hook=within.counted,
             ext_hook=_no_extensions,
             max_array_len=entries,
             max_map_len=entries,
@@ -67,13 +73,30 @@ def unpack(data: bytes, kind: type[T], entries: int) -> T | Refusal:
         return Refusal(Reason.MALFORMED, f"{kind.__name__}: {type(error).__name__}")
 
 
-def _unique(pairs: list[tuple[object, object]]) -> dict[object, object]:
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        raise _NotAllowed("duplicate keys")
-    if entries and set(map(type, entries)) != {str}:
-        raise _NotAllowed("a key is not text")
-    return entries
+class _Bounds:
+    """What one decoding may still read; its hooks see each array and map as soon as it ends."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def counted(self, items: tuple[object, ...]) -> tuple[object, ...]:
+        self._left -= 1 + len(items)
+        if self._left < 0:
+            raise _NotAllowed("too many entries in all")
+        return items
+
+    def unique(self, pairs: list[tuple[object, object]]) -> dict[object, object]:
+        self._left -= 1 + len(pairs)
+        if self._left < 0:
+            raise _NotAllowed("too many entries in all")
+        entries = dict(pairs)
+        if len(entries) != len(pairs):
+            raise _NotAllowed("duplicate keys")
+        if entries and set(map(type, entries)) != {str}:
+            raise _NotAllowed("a key is not text")
+        return entries
 
 
 def _no_extensions(_code: int, _data: bytes) -> object:

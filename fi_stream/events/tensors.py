@@ -62,6 +62,9 @@ _NUMPY: dict[Datatype, np.dtype[np.generic]] = {
 _DATATYPE = {(d.kind, d.itemsize): name for name, d in _NUMPY.items()}
 
 _Axis = Annotated[int, Ge(0), Le(2**31 - 1)]
+_MOST_AXES = 8
+_MOST_ELEMENTS = 2**31
+"""Of all axes but the empty ones: numpy has no array of shape (0, 2**31, 2**31) either."""
 
 
 class Tensor(Value):
@@ -69,7 +72,7 @@ class Tensor(Value):
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     datatype: Annotated[Datatype, Field(strict=False)]
-    shape: Annotated[tuple[_Axis, ...], Len(1, 8)]
+    shape: Annotated[tuple[_Axis, ...], Len(1, _MOST_AXES)]
     data: bytes
 
 
@@ -78,10 +81,13 @@ def to_tensor(name: str, array: NDArray[np.generic]) -> Tensor | Refusal:
 
     Returns:
         A refusal `wrong_datatype` for types that the protocol has no name for (complex, dates,
-        str), `not_finite` for NaN and infinity, `wrong_shape` for an array without axes.
+        str), `not_finite` for NaN and infinity, `wrong_shape` for an array without axes, or with
+        more or longer ones than the protocol has.
     """
     if array.ndim == 0:
         return Refusal(Reason.WRONG_SHAPE, f"{name}: a single number has no rows")
+    if array.ndim > _MOST_AXES or _too_large(array.shape):
+        return Refusal(Reason.WRONG_SHAPE, f"{name}: shape {list(array.shape)}")
     if array.dtype == object:
         return _bytes_tensor(name, array)
     datatype = _DATATYPE.get((array.dtype.kind, array.dtype.itemsize))
@@ -100,6 +106,8 @@ def to_array(tensor: Tensor) -> NDArray[np.generic] | Refusal:
         A refusal `wrong_shape` when shape and bytes disagree, `not_finite` for NaN and infinity,
         `malformed` for a BOOL that is neither 0 nor 1 or a BYTES element that overruns.
     """
+    if _too_large(tensor.shape):
+        return Refusal(Reason.WRONG_SHAPE, f"{tensor.name}: shape {list(tensor.shape)}")
     count = prod(tensor.shape)
     if tensor.datatype is Datatype.BYTES:
         return _bytes_array(tensor, count)
@@ -116,6 +124,10 @@ def to_array(tensor: Tensor) -> NDArray[np.generic] | Refusal:
     if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
         return Refusal(Reason.MALFORMED, f"{tensor.name}: a BOOL is 0 or 1")
     return array
+
+
+def _too_large(shape: tuple[int, ...]) -> bool:
+    return prod(filter(None, shape)) >= _MOST_ELEMENTS
 
 
 def _bytes_tensor(name: str, array: NDArray[np.generic]) -> Tensor | Refusal:

@@ -26,7 +26,8 @@ from fi_stream.values import MemberId
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    return (info.context or Path()) / path.expanduser()
+    whole = (info.context or Path()) / path.expanduser()
+    return whole.resolve() if ".." in whole.parts else whole
 
 
 _FilePath = Annotated[Path, AfterValidator(_beside_the_file)]

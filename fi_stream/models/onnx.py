@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fi_stream.errors import ModelError
 from fi_stream.events.tensors import Datatype
 from fi_stream.models import files
@@ -51,8 +53,9 @@ class OnnxModel:
         self._output = output
 
     def predict(self, inputs: Inputs) -> NDArray[Any]:
-        """Answer all rows in one forward pass."""
-        (array,) = self._session.run([self._output], dict(inputs))
+        """Answer all rows in one forward pass; BYTES are UTF-8 text to ONNX."""
+        fed = {name: _text(a) if a.dtype == object else a for name, a in inputs.items()}
+        (array,) = self._session.run([self._output], fed)
         prediction: NDArray[Any] = array
         return prediction
 
@@ -90,6 +93,13 @@ def _session(path: Path, threads: int, what: str) -> Any:
             f"{what} cannot be loaded ({type(error).__name__}: {error}): export it again, for an "
             f"opset that onnxruntime {ort.__version__} knows."
         ) from error
+
+
+def _text(array: NDArray[Any]) -> NDArray[Any]:
+    # Given bytes, onnxruntime would take their repr, b'...' and all.
+    decoded = np.empty(array.size, dtype=object)
+    decoded[:] = [element.decode() for element in array.flat]
+    return decoded.reshape(array.shape)
 
 
 def _check_inputs(inputs: Sequence[Any], task: Task, what: str) -> None:

@@ -1,4 +1,4 @@
-"""How to reach a broker: settings under librdkafka's names, checked, turned into aiokafka's arguments."""
+"""How to reach a broker: settings under librdkafka's names, checked, as aiokafka's arguments."""
 
 from __future__ import annotations
 
@@ -191,10 +191,11 @@ class Connection:
         if path is None:
             return None
         try:
-            readable = Path(path).is_dir() or Path(path).open("rb").close() is None
+            if not Path(path).is_dir():
+                Path(path).open("rb").close()
         except OSError as error:
             raise ConfigError(f"{key} {path!r} cannot be read: {error.strerror}.") from error
-        return path if readable else None
+        return path
 
 
 def _word(key: str, value: object, where: str) -> str:

@@ -100,9 +100,7 @@ class Consumer:
     ) -> dict[Partition, list[Any]]:
         """Records that have come, or come within `wait` seconds, of every unpaused partition."""
         chosen = () if only is None else (_theirs(only),)
-        fetched = await self._kafka.getmany(
-            *chosen, timeout_ms=int(wait * 1000), max_records=most
-        )
+        fetched = await self._kafka.getmany(*chosen, timeout_ms=int(wait * 1000), max_records=most)
         return {_ours(theirs): records for theirs, records in fetched.items()}
 
     def seek(self, partition: Partition, offset: int) -> None:
@@ -131,7 +129,10 @@ class Consumer:
             KafkaError: the group changed, or the broker refused.
         """
         await self._kafka.commit(
-            {_theirs(partition): OffsetAndMetadata(offset, "") for partition, offset in offsets.items()}
+            {
+                _theirs(partition): OffsetAndMetadata(offset, "")
+                for partition, offset in offsets.items()
+            }
         )
 
     async def begins(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
@@ -154,7 +155,9 @@ class Consumer:
     async def end_of_batch(self, partition: Partition, offset: int) -> int:
         """Where the batch at `offset` ends."""
         client = self._kafka._client  # noqa: SLF001 -- a second client would need a second login
-        return await end_of_batch(client, _theirs(partition), offset, self._arguments["max_partition_fetch_bytes"])
+        return await end_of_batch(
+            client, _theirs(partition), offset, self._arguments["max_partition_fetch_bytes"]
+        )
 
     def _still_assigned(self, partitions: Iterable[Partition]) -> list[TopicPartition]:
         assignment = self._kafka.assignment()
@@ -189,7 +192,7 @@ def _arguments(connection: Connection, reading: Reading) -> dict[str, Any]:
         # with the oldest record left, so that no live one is passed over.
         "auto_offset_reset": "earliest",
         "isolation_level": "read_uncommitted",
-        # The three topics of an aggregator must be shared out alike (aiokafka's default deals them).
+        # An aggregator's three topics must be shared out alike; aiokafka's default deals them.
         "partition_assignment_strategy": (RangePartitionAssignor,),
         # New data does not wake a waiting fetch of the embedded broker.
         "fetch_max_wait_ms": _EMBEDDED_FETCH_WAIT if embedded else wait,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Jump(NamedTuple):
-    """Offsets that were not read: deleted by retention, or the topic was made anew (`to` < `from`)."""
+    """Offsets that were not read: retention deleted them, or the topic was made anew."""
 
     source: Partition
     expected: int
@@ -94,7 +94,7 @@ class Cursor:
         return {partition: self._next[partition] for partition in self._fixed}
 
     def advance(self, partition: Partition, first: int, last: int) -> Jump | None:
-        """Records from `first` to `last` were returned; says when they did not follow the last ones."""
+        """Records `first` to `last` were returned; says when they did not follow on."""
         expected = self._next[partition]
         self._next[partition] = last + 1
         return None if first == expected else Jump(partition, expected, first)

@@ -144,9 +144,7 @@ class EmbeddedBroker:
             ours.listen(128)
             ours.setblocking(False)
             os.dup2(ours.fileno(), theirs, inheritable=False)
-        self._library.rd_kafka_mock_broker_set_host_port(
-            self._cluster, _BROKER, b"127.0.0.1", port
-        )
+        self._library.rd_kafka_mock_broker_set_host_port(self._cluster, _BROKER, b"127.0.0.1", port)
         # Any command wakes the broker's thread, which still waits on the listener it opened.
         self.set_round_trip(0)
         self.bootstrap = f"127.0.0.1:{port}"
@@ -157,7 +155,7 @@ class EmbeddedBroker:
 
 
 def is_embedded(cluster_id: str | None) -> bool:
-    """Whether a broker's cluster id is an embedded one's; Apache Kafka's are 22 letters of base64."""
+    """Whether a broker's cluster id is an embedded one's; Kafka's are 22 letters of base64."""
     return (cluster_id or "").startswith("mockCluster")
 
 
@@ -210,12 +208,12 @@ def _start(library: ctypes.CDLL) -> tuple[int | None, int | None]:
 
 
 def _descriptor_listening_on(port: int) -> int:
-    for name in os.listdir("/dev/fd"):
+    for entry in Path("/dev/fd").iterdir():
         try:
-            with socket.socket(fileno=os.dup(int(name))) as candidate:
+            with socket.socket(fileno=os.dup(int(entry.name))) as candidate:
                 listens = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
                 if listens and candidate.getsockname()[:2] == ("127.0.0.1", port):
-                    return int(name)
+                    return int(entry.name)
         except OSError:
             continue  # not a socket, or closed meanwhile
     raise BrokerError("the embedded broker's listener was not found: start it without --port.")

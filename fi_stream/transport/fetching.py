@@ -1,4 +1,4 @@
-"""Fetching records so that none is lost, and none that cannot be decoded stops the stream (DESIGN 6).
+"""Fetching so that no record is lost, and none that cannot be decoded stops the stream (DESIGN 6).
 
 When the client library fails in the middle of a fetch, it has already moved on in the partitions
 that it had read before; what it read of them is gone. So after any exception every partition goes
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from aiokafka.errors import (
+    ConsumerStoppedError,
     CorruptRecordException,
     IllegalStateError,
     KafkaError,
@@ -61,13 +62,10 @@ class Fetching:
             if self._careful:
                 return await self._one_by_one(wait, most)
             return self._accept(await self._consumer.fetch(wait, most))
-        except KafkaError as error:
+        except Exception as error:
             self._rewind()
-            if not isinstance(error, _UNDECODABLE):
+            if not _about_one_record(error):
                 raise
-        except Exception as error:  # noqa: BLE001 -- hostile bytes can make the decoder raise anything
-            _log.debug("reader.decoder_failed", error=type(error).__name__)
-            self._rewind()
         self._careful = True
         return []
 
@@ -95,7 +93,9 @@ class Fetching:
         for partition, error in failed.items():
             await self._skip_if_hopeless(partition, error)
         self._careful = bool(failed)
-        return records[:]
+        if not failed:
+            self._failures.clear()
+        return records
 
     async def _take(
         self, partition: Partition, wait: float, quota: int, taken: list[dict[Partition, list[Any]]]
@@ -108,11 +108,9 @@ class Fetching:
                     break
                 taken.append(fetched)
                 wait = 0
-        except KafkaError as error:
-            if not isinstance(error, _UNDECODABLE):
+        except Exception as error:
+            if not _about_one_record(error):
                 raise
-            return error
-        except Exception as error:  # noqa: BLE001 -- as in fetch()
             return error
         return None
 
@@ -170,6 +168,13 @@ class Fetching:
             self._consumer.seek(partition, offset)
         except IllegalStateError:
             _log.debug("reader.rebalancing", topic=partition.topic, partition=partition.number)
+
+
+def _about_one_record(error: Exception) -> bool:
+    # Hostile bytes can make the decoder raise anything, not only the library's own errors.
+    return isinstance(error, _UNDECODABLE) or not isinstance(
+        error, KafkaError | ConsumerStoppedError
+    )
 
 
 def _record(source: Partition, each: Any) -> Record:

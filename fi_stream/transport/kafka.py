@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, for_code
-from aiokafka.errors import LeaderNotAvailableError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.metadata import MetadataRequest
 
 from fi_stream.errors import BrokerError, TopicError
+from fi_stream.transport.consumer import Reading
 from fi_stream.transport.embedded import is_embedded
 from fi_stream.transport.outbox import Outbox
 from fi_stream.transport.port import Appended, Assigned, Group, Outgoing, Partition
-from fi_stream.transport.consumer import Reading
 from fi_stream.transport.reader import KafkaReader
 
 if TYPE_CHECKING:
@@ -47,14 +51,14 @@ class KafkaTransport:
     """
 
     def __init__(self, connection: Connection, clock: Clock, give_up_after: float = 60.0) -> None:
-        self._connection = connection
+        self.connection = connection
         self._clock = clock
         self._give_up_after = give_up_after
         self._counts: dict[str, int] = {}
         self._watch: asyncio.Task[None] | None = None
         self._producer: AIOKafkaProducer
         self._outbox: Outbox
-        self.embedded = False
+        self.embedded: bool = False
         """Whether this is the embedded broker, which has no groups and no time of its own."""
         self.reachable = False
         """Whether the broker answered the last time that we looked."""
@@ -68,8 +72,8 @@ class KafkaTransport:
         self._outbox = Outbox(
             self._producer,
             self._clock,
-            limit=self._connection.number("message.max.bytes"),
-            give_up_after=self._connection.number("delivery.timeout.ms") / 1000,
+            limit=self.connection.number("message.max.bytes"),
+            give_up_after=self.connection.number("delivery.timeout.ms") / 1000,
             append_time=not self.embedded,
         )
         self._watch = asyncio.create_task(self._watch_broker(), name="kafka.watch")
@@ -106,7 +110,7 @@ class KafkaTransport:
             if not 0 <= event.target.number < count:
                 raise TopicError(
                     f"{event.target.topic} has {count} partitions and no partition "
-                    f"{event.target.number}, in broker {self._connection.bootstrap!r}; nothing was "
+                    f"{event.target.number}, in broker {self.connection.bootstrap!r}; nothing was "
                     "sent. If partitions were added, start this role again."
                 )
         self._outbox.check(events)
@@ -133,11 +137,11 @@ class KafkaTransport:
             await asyncio.sleep(0.1)
         if error is UnknownTopicOrPartitionError:
             raise TopicError(
-                f"topic {topic} is missing, in broker {self._connection.bootstrap!r}. "
+                f"topic {topic} is missing, in broker {self.connection.bootstrap!r}. "
                 "Run `fi-stream topics apply` to make it."
             )
         raise TopicError(
-            f"topic {topic} cannot be used, in broker {self._connection.bootstrap!r}: "
+            f"topic {topic} cannot be used, in broker {self.connection.bootstrap!r}: "
             f"{error.__name__}. Run `fi-stream topics show` and check this member's rights."
         )
 
@@ -159,7 +163,7 @@ class KafkaTransport:
         else:
             paused = isinstance(what, Group) and what.paused
             reading = Reading(what, paused, embedded=self.embedded)
-        reader = KafkaReader(self._connection, self._clock, reading)
+        reader = KafkaReader(self.connection, self._clock, reading)
         await reader.open(self._give_up_after)
         try:
             yield reader
@@ -181,7 +185,7 @@ class KafkaTransport:
                 now = self._clock.monotonic()
                 if now - started + delay >= self._give_up_after:
                     raise BrokerError(
-                        f"no broker at {self._connection.bootstrap!r} after "
+                        f"no broker at {self.connection.bootstrap!r} after "
                         f"{self._give_up_after:g} s ({_reason(error)}). Start it (`fi-stream "
                         "broker` runs one for development), or correct bootstrap.servers, "
                         "security.protocol and the sasl settings in [kafka]."
@@ -190,7 +194,7 @@ class KafkaTransport:
                     said = now
                     _log.warning(
                         "broker.waiting",
-                        bootstrap=self._connection.bootstrap,
+                        bootstrap=self.connection.bootstrap,
                         reason=_reason(error),
                         seconds=round(now - started),
                         give_up_after=self._give_up_after,
@@ -205,12 +209,12 @@ class KafkaTransport:
 
     def _producer_arguments(self) -> dict[str, Any]:
         return {
-            **self._connection.client_arguments(),
+            **self.connection.client_arguments(),
             "acks": "all",
             "linger_ms": 0,
             "compression_type": None,
-            "max_batch_size": self._connection.number("message.max.bytes"),
-            "request_timeout_ms": self._connection.number("delivery.timeout.ms"),
+            "max_batch_size": self.connection.number("message.max.bytes"),
+            "request_timeout_ms": self.connection.number("delivery.timeout.ms"),
         }
 
     async def _metadata(self, topics: list[str]) -> Any:
@@ -222,7 +226,7 @@ class KafkaTransport:
             )
         except KafkaError as error:
             raise BrokerError(
-                f"broker {self._connection.bootstrap!r} did not answer about topics "
+                f"broker {self.connection.bootstrap!r} did not answer about topics "
                 f"{', '.join(topics) or '(none)'}: {_reason(error)}. Is it running?"
             ) from error
 
@@ -241,7 +245,7 @@ class KafkaTransport:
                 lost, said = lost or now, now
                 _log.warning(
                     "broker.gone",
-                    bootstrap=self._connection.bootstrap,
+                    bootstrap=self.connection.bootstrap,
                     seconds=round(now - lost, 1),
                     doing="waiting for it to come back",
                 )
@@ -261,7 +265,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _quiet_aiokafka() -> None:
-    """Keep its lines, several a second while a broker is away, off stderr; ours say the same once."""
+    """Keep its lines, several a second while a broker is away, off stderr; ours say it once."""
     logger = logging.getLogger("aiokafka")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.CRITICAL)

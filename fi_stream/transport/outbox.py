@@ -51,9 +51,7 @@ class _Batch:
     async def submit(self, producer: AIOKafkaProducer, target: Partition) -> None:
         """Hand the batch to aiokafka; returns as soon as the partition has a free slot."""
         try:
-            sent = await producer.send_batch(
-                self._builder, target.topic, partition=target.number
-            )
+            sent = await producer.send_batch(self._builder, target.topic, partition=target.number)
         except KafkaError as error:
             self._settle(error)
         else:
@@ -181,7 +179,9 @@ class Outbox:
             else:
                 stamped = self._append_time and answer.timestamp_type == _LOG_APPEND_TIME
                 appended.append(
-                    Appended(target, answer.offset + place, sent, answer.timestamp if stamped else None)
+                    Appended(
+                        target, answer.offset + place, sent, answer.timestamp if stamped else None
+                    )
                 )
         if failed:
             raise _failure(failed, self._give_up_after)

@@ -1,4 +1,4 @@
-"""What the rest of the library asks of a broker (DESIGN 6); nothing above this folder knows Kafka."""
+"""What the rest of the library asks of a broker (DESIGN 6); nothing above here knows Kafka."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The broker's acknowledgement of one batch: `sent` is local, `at` is None on brokers without append time."""
+    """The broker's acknowledgement of the events that went into one batch.
+
+    `target` and `offset` are of the first of them, `sent` is local; `at` is None on a broker
+    without append time.
+    """
 
     target: Partition
     offset: int
@@ -97,7 +101,7 @@ class Reader(Protocol):
         """The offset after the last record, asked of the broker now, in one call."""
 
     async def seek_to_time(self, partitions: Iterable[Partition], at: BrokerMillis) -> None:
-        """Go to the first record appended at or after `at` (the beginning, where the broker keeps no time)."""
+        """Go to the first record appended at or after `at` (the beginning, without append time)."""
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Return nothing of these until they are resumed."""

@@ -1,7 +1,7 @@
 """Where a batch ends that the client library cannot decode, read from its header alone.
 
-A bad checksum, a codec that is not installed, a header key that is not UTF-8: any producer can write
-these, and the library would fail at them for ever. The batch's header says how far to skip.
+A bad checksum, a codec that is not installed, a header key that is not UTF-8: any producer can
+write these, and the library would fail at them for ever. The batch's header says how far to skip.
 """
 
 from __future__ import annotations

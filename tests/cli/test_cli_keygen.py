@@ -46,6 +46,15 @@ def test_keys_and_card_are_replaced_only_with_force(
     assert Identity.load(tmp_path / "p1").card() == after != before
 
 
+def test_a_card_alone_is_not_replaced_either(
+    cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "p1.card.toml").write_text("handed out already")
+    assert cli("keygen", "p1", "--dir", tmp_path)[0] == 3
+    assert [f.name for f in tmp_path.iterdir()] == ["p1.card.toml"]
+    assert (tmp_path / "p1.card.toml").read_text() == "handed out already"
+
+
 @pytest.mark.parametrize("name", ["P1", "../p1", "a b", "", "-", "x" * 65, "p1\n"])
 def test_a_name_that_no_member_can_have_is_wrong_usage(
     cli: Callable[..., tuple[int, str, str]], tmp_path: Path, name: str

@@ -126,10 +126,10 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None
 
 def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_directory() == tmp_path / "fi_stream" / "demo"
+    assert cache_directory() == tmp_path / "fi-stream" / "demo"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_directory() == tmp_path / ".cache" / "fi_stream" / "demo"
+    assert cache_directory() == tmp_path / ".cache" / "fi-stream" / "demo"
 
 
 def test_served_probabilities_are_those_of_torch_and_on_the_simplex(default: Trained) -> None:
@@ -181,3 +181,11 @@ heavy = {{"torch", "sklearn", "scipy"}} & sys.modules.keys()
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+
+
+def test_logits_beyond_what_float32_can_raise_e_to_stay_probabilities(default: Trained) -> None:
+    weights = default.networks[0].arrays()
+    loud = Network(**(weights | {"output": weights["output"] * np.float32(100)}))
+    said = loud.probabilities(default.test.images)
+    assert np.isfinite(said).all()
+    assert_allclose(said.sum(axis=1), 1.0, atol=1e-6)
