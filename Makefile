@@ -38,7 +38,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m fi_stream.events.schema --check
+	$(BIN)/python -m fi_stream.transport.asyncapi --check
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(ARGS)
@@ -48,7 +48,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 generate: $(STAMP)
-	$(BIN)/python -m fi_stream.events.schema --write
+	$(BIN)/python -m fi_stream.transport.asyncapi --write
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,6 +1,6 @@
 """The one place that reads the time: a port, the system's clock, and a manual one for tests.
 
-The broker's clock is estimated from produce acknowledgements that carry an append time (DESIGN 8.1).
+The broker's clock is estimated from acknowledgements that carry an append time (DESIGN 8.1).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class BrokerClock:
 
     clock: Clock
     max_skew: Millis
-    offset: float = 0.0
+    offset: float | None = None
     _wall: float = field(init=False)
     _mono: float = field(init=False)
 
@@ -93,15 +93,16 @@ class BrokerClock:
         """Learn from one acknowledgement: the append fell between `sent` and now."""
         middle = (sent + self.clock.monotonic()) / 2
         measured = appended - (self._wall + (middle - self._mono) * 1000)
-        self.offset += (measured - self.offset) / 8 if self.offset else measured
+        known = self.offset
+        self.offset = measured if known is None else known + (measured - known) / 8
 
     @property
     def skewed(self) -> bool:
         """Whether the measured offset is beyond the clamp: this machine's clock is wrong."""
-        return abs(self.offset) > self.max_skew
+        return abs(self.offset or 0.0) > self.max_skew
 
     def _local(self) -> float:
         return self._wall + (self.clock.monotonic() - self._mono) * 1000
 
     def _clamped(self) -> float:
-        return max(-self.max_skew, min(self.max_skew, self.offset))
+        return max(-self.max_skew, min(self.max_skew, self.offset or 0.0))

@@ -36,7 +36,7 @@ def apply(
     connection = _connection(config, bootstrap)
     changes = asyncio.run((topics.plan if dry_run else topics.apply)(connection))
     for change in changes:
-        print(f"{'would change' if dry_run else 'changed'}  {change}")
+        print(f"{'to do' if dry_run else 'done'}  {change}")
     if not changes:
         print(f"the topics of {connection.bootstrap} are as the catalogue says")
 

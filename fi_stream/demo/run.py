@@ -187,6 +187,8 @@ def _show_one(made: Trained, asked: Digits, results: list[Result], console: Cons
     answer: Guess | str = "unknown" if outcome is None else outcome.value
     if decided is not None:
         label = int(decided.labels[0])
-        answer = Guess("together, as streamed", decided.names[label], float(decided.scores[0, label]))
+        answer = Guess(
+            "together, as streamed", decided.names[label], float(decided.scores[0, label])
+        )
     truth = str(asked.labels[number])
     console.print(picture(asked.images[number], truth, alone, answer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le, Len
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from fi_stream.events.codec import CLEAR_ENTRIES, SEALED_ENTRIES, unpack
 from fi_stream.events.header import VERSION, EventType
@@ -43,8 +43,8 @@ class ReaderGrant(Value):
 class ReaderKeys(Value):
     """The secrets that a grant gives one reader: its tag's, and the content's if it may read."""
 
-    tag: Bytes32
-    content: Bytes32 | None = None
+    tag: Annotated[Bytes32, Field(repr=False)]
+    content: Annotated[Bytes32 | None, Field(repr=False)] = None
 
 
 class Grant(Value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -22,18 +21,22 @@ from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.runtime import with_helpers
 from fi_stream.roles.seat import take_seat
 from fi_stream.roles.tally import Tally
-from fi_stream.transport.port import Group, Outgoing, Partition, Start
 from fi_stream.transport.catalogue import catalogue
+from fi_stream.transport.port import Group, Outgoing, Partition, Start
 from fi_stream.values import BrokerMillis, Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import asyncio
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from fi_stream.aggregation.join import Settled
+    from fi_stream.events.header import EventType
     from fi_stream.roles.seat import Seat
     from fi_stream.sealing.gate import Verified
     from fi_stream.transport.port import Reader, Record
+
+    Step = Callable[[Join, Verified], Iterable[Settled]]
 
 _log = structlog.get_logger("aggregator")
 
@@ -101,11 +104,12 @@ class Aggregator:
         topics = catalogue()
         settled: list[Settled] = []
         # A result says that its query is settled: it must not wait behind that query.
-        for topic, kind, take in (
+        steps: tuple[tuple[str, EventType, Step], ...] = (
             (topics.results.name, "result", self._result),
             (topics.queries.name, "query", self._query),
             (topics.responses.name, "response", self._response),
-        ):
+        )
+        for topic, kind, take in steps:
             for record in records:
                 if record.source.topic != topic:
                     continue

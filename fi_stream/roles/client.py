@@ -22,8 +22,8 @@ from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.result import Result, read_result
 from fi_stream.roles.seat import take_seat
 from fi_stream.roles.tally import Tally
-from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 from fi_stream.transport.catalogue import catalogue
+from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import structlog
 from fi_stream.sealing.epochs import Audience, audiences, new_epoch
 from fi_stream.sealing.gate import Gate
 from fi_stream.sealing.keyring import Keyring
-from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 from fi_stream.transport.catalogue import catalogue
+from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 
 if TYPE_CHECKING:
     from fi_stream.events.header import EventType
@@ -77,6 +77,14 @@ class Keys:
             for purpose in self._purposes
         ]
         await self._seat.publish(grants)
+        clock = self._seat.clock
+        if clock.skewed:
+            _log.error(
+                "this machine's clock is too far from the broker's: deadlines will be missed",
+                milliseconds=round(clock.offset or 0),
+                allowed=clock.max_skew,
+                fix="set the clock (NTP), or raise max_skew_ms in the policy",
+            )
 
     async def keep_announcing(self) -> None:
         """Announce again and again; renew what is worn out, acknowledged before it is used."""

@@ -21,8 +21,8 @@ from fi_stream.roles.labels import tool_labels, trace_of
 from fi_stream.roles.runtime import with_helpers
 from fi_stream.roles.seat import take_seat
 from fi_stream.roles.tally import Tally
-from fi_stream.transport.port import Group, Outgoing, Partition, Start
 from fi_stream.transport.catalogue import catalogue
+from fi_stream.transport.port import Group, Outgoing, Partition, Start
 from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:

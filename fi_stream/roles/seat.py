@@ -12,9 +12,9 @@ from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.errors import BrokerError
 from fi_stream.federation.files import load_as
 from fi_stream.sealing.identity import load_identity
+from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.kafka import KafkaTransport
-from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.topics import verify
 from fi_stream.values import Millis
 

@@ -47,9 +47,9 @@ class Change:
     def __str__(self) -> str:
         match self.kind:
             case Kind.MISSING:
-                return f"{self.topic}: make it, with {self.want} partitions"
+                return f"{self.topic}: make it, partitions: {self.want}"
             case Kind.TOO_FEW:
-                return f"{self.topic}: from {self.have} to {self.want} partitions"
+                return f"{self.topic}: partitions from {self.have} to {self.want}"
             case Kind.TOO_MANY:
                 return (
                     f"{self.topic}: has {self.have} partitions, the catalogue says {self.want}, "
