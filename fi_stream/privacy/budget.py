@@ -103,8 +103,8 @@ class Budget:
             if purse.left < amount and not self._reserve(client, purse, amount):
                 return Refusal(
                     Reason.OVER_BUDGET,
-                    f"{client} has used up its budget of {self._limit.value:g} "
-                    f"({self._limit.unit.removeprefix('nano_')})",
+                    f"{cost.value:g} more is beyond {client}'s budget of {self._limit.value:g} "
+                    f"{self._limit.unit.removeprefix('nano_')}",
                 )
             purse.left -= amount
             purse.used += amount

@@ -80,7 +80,7 @@ def refuse(
         )
     if protection not in line.protections:
         return (
-            f"protection {protection.value!r} does not go with mechanism {mechanism.value!r}. "
+            f"protection {str(protection)!r} does not go with mechanism {mechanism.value!r}. "
             f"Use protection {_or(line.protections)}."
         )
     return None

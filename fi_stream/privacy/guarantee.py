@@ -55,7 +55,7 @@ class Guarantee:
             "declare their noise"
         )
         if self.epsilon_total > STREAM_LIMIT:
-            sentence += ". This is per-query noise only, no stream-level privacy"
+            sentence += "; this is per-query noise only, no stream-level privacy"
         return sentence + "."
 
     def to_dict(self) -> dict[str, object]:

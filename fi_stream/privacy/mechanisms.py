@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 GRID = 2**16
 """Integer steps in 1.0 for Gaussian answers: rounding is far below any noise that we allow."""
 
-_ROWS_AHEAD = 32
-_LABELS_AHEAD = 4096
+# A few milliseconds of drawing, so that no answer waits long for the next ones' noise.
+_LABELS_AHEAD = 1024
+_INTEGERS_AHEAD = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Released:
     """What leaves the participant.
 
@@ -143,7 +144,6 @@ class DiscreteGaussian:
     sqrt(2 GRID^2 + 2) apart.
 
     Args:
-        classes: how many the task has.
         epsilon: of one row, at `delta`.
         delta: of one row.
 
@@ -153,7 +153,7 @@ class DiscreteGaussian:
 
     form = Form.PROBABILITIES
 
-    def __init__(self, classes: int, epsilon: float, delta: float) -> None:
+    def __init__(self, epsilon: float, delta: float) -> None:
         calibration.check_epsilon(epsilon)
         calibration.check_delta(delta)
         sensitivity = math.nextafter(math.sqrt(2 * GRID**2 + 2), math.inf)
@@ -164,7 +164,7 @@ class DiscreteGaussian:
         # One step up: the charge is read from the shortest decimal, which may be below the float.
         self.cost = Charge.at_least(Unit.NANO_RHO, math.nextafter(rho, math.inf))
         self._pool = Pool(
-            lambda count: np.array(noise([0] * count), dtype=np.int64), _ROWS_AHEAD * classes
+            lambda count: np.array(noise([0] * count), dtype=np.int64), _INTEGERS_AHEAD
         )
 
     def release(self, probabilities: NDArray[np.float64]) -> Released:
@@ -202,7 +202,7 @@ def build(
         case Mechanism.RANDOMISED_RESPONSE if epsilon is not None:
             built: NoiseMechanism = RandomisedResponse(classes, epsilon)
         case Mechanism.GAUSSIAN if epsilon is not None and delta is not None:
-            built = DiscreteGaussian(classes, epsilon, delta)
+            built = DiscreteGaussian(epsilon, delta)
         case _:
             raise ConfigError(
                 f"mechanism {mechanism.value!r} under [privacy] needs epsilon"

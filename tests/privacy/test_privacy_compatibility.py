@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import cast
 
 import pytest
 
@@ -44,6 +45,13 @@ def test_an_own_rule_goes_with_every_form_that_its_mechanism_gives() -> None:
     for mechanism, form in ALLOWED:
         assert refuse(form, "mine:majority", mechanism) is None
     assert refuse(Form.LABEL, "mine:majority", Mechanism.GAUSSIAN)
+
+
+def test_a_protection_that_no_line_names_is_refused() -> None:
+    later = cast("Protection", "mpc")
+    reason = refuse(Form.LABEL, "hard", Mechanism.RANDOMISED_RESPONSE, later)
+    assert reason is not None
+    assert "Use protection 'trusted'" in reason
 
 
 def test_an_unknown_rule_is_refused_everywhere() -> None:

@@ -79,7 +79,7 @@ def test_offsets_do_not_depend_on_the_one_before() -> None:
 
 def test_gaussian_noise_has_the_declared_variance_and_no_bias() -> None:
     prediction = np.array([[0.7, 0.2, 0.1]])
-    mechanism = DiscreteGaussian(3, 4.0, 1e-5)
+    mechanism = DiscreteGaussian(4.0, 1e-5)
     released = mechanism.release(np.repeat(prediction, ANSWERS, axis=0))
     noise = released.values / GRID - prediction
     assert noise.var() == pytest.approx(mechanism.sigma**2, rel=0.05)
@@ -89,7 +89,7 @@ def test_gaussian_noise_has_the_declared_variance_and_no_bias() -> None:
 
 
 def test_gaussian_answers_are_integers_on_the_grid() -> None:
-    released = DiscreteGaussian(3, 32.0, 0.01).release(sure_of(1, 3, 4))
+    released = DiscreteGaussian(32.0, 0.01).release(sure_of(1, 3, 4))
     assert (released.form, released.scale) == (Form.PROBABILITIES, GRID)
     assert released.values.dtype == np.int64
     assert released.values.shape == (4, 3)
@@ -141,14 +141,14 @@ def test_a_query_of_seven_rows_costs_and_declares_seven_times_a_row() -> None:
 
 
 def test_one_gaussian_row_declares_its_epsilon_and_more_rows_less_than_their_sum() -> None:
-    mechanism = DiscreteGaussian(10, 2.0, 1e-6)
+    mechanism = DiscreteGaussian(2.0, 1e-6)
     noise = mechanism.declare(1, mechanism.cost.times(4))
     assert noise.epsilon == pytest.approx(2.0, rel=1e-6)
     assert 2.0 < noise.total < 8.0
 
 
 def test_a_budget_of_one_row_pays_for_one_row() -> None:
-    for mechanism in (RandomisedResponse(10, 0.1), DiscreteGaussian(10, 2.0, 1e-6)):
+    for mechanism in (RandomisedResponse(10, 0.1), DiscreteGaussian(2.0, 1e-6)):
         one = mechanism.limit(0.1 if mechanism.form is Form.LABEL else 2.0 * (1 + 1e-6))
         assert mechanism.cost.amount <= one.amount < 2 * mechanism.cost.amount
 

@@ -32,7 +32,7 @@ import numpy as np
 from fi_stream.privacy.mechanisms import DiscreteGaussian, RandomisedResponse
 
 label = RandomisedResponse(1000, 0.1)
-scores = DiscreteGaussian(16, 1.0, 1e-6)
+scores = DiscreteGaussian(1.0, 1e-6)
 row = np.full((64, 1000), 1 / 1000)
 label.release(row[:1]), scores.release(np.full((1, 16), 1 / 16))  # both pools hold noise now
 
