@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 from fi_stream.errors import ConfigError
@@ -23,21 +24,28 @@ _CLOSED_FORM_FROM = 1_000.0
 
 
 @lru_cache(maxsize=1)
-def opendp() -> Any:
-    """OpenDP, imported on first use.
+def opendp() -> SimpleNamespace:
+    """OpenDP's parts, imported on first use.
+
+    Not `opendp.prelude`: where scikit-learn is installed, that imports it, for half a second.
 
     Raises:
         ConfigError: it is not installed.
     """
     try:
-        library = importlib.import_module("opendp.prelude")
+        parts = SimpleNamespace(
+            **{
+                name: importlib.import_module(f"opendp.{name}")
+                for name in ("combinators", "domains", "measurements", "metrics", "mod")
+            }
+        )
     except ImportError as error:
         raise ConfigError(
             "this mechanism draws its noise with OpenDP, which is not installed here: "
             'run `pip install fi-stream[privacy]`, or set mechanism = "none" under [privacy].'
         ) from error
-    library.enable_features("contrib")
-    return library
+    parts.mod.enable_features("contrib")
+    return parts
 
 
 def check_epsilon(epsilon: float) -> None:
@@ -76,7 +84,7 @@ def keep_probability(epsilon: float, classes: int) -> float:
     dp = opendp()
     keep = 1 / (1 + (classes - 1) * math.exp(-epsilon))
     labels = list(range(classes))
-    while dp.m.make_randomized_response(labels, keep).map(1) >= epsilon:
+    while dp.measurements.make_randomized_response(labels, keep).map(1) >= epsilon:
         keep = math.nextafter(keep, 0.0)
     return keep
 
@@ -84,8 +92,11 @@ def keep_probability(epsilon: float, classes: int) -> float:
 def gaussian(scale: float) -> Any:
     """OpenDP's discrete Gaussian on integer vectors, `scale` being its standard deviation."""
     dp = opendp()
-    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
-    return dp.m.make_gaussian(*space, scale=scale)
+    space = (
+        dp.domains.vector_domain(dp.domains.atom_domain(T="i64")),
+        dp.metrics.l2_distance(T="f64"),
+    )
+    return dp.measurements.make_gaussian(*space, scale=scale)
 
 
 def gaussian_scale(epsilon: float, delta: float, sensitivity: float) -> float:
@@ -99,13 +110,15 @@ def gaussian_scale(epsilon: float, delta: float, sensitivity: float) -> float:
     dp = opendp()
 
     def approximate(scale: float) -> Any:
-        return dp.c.make_fix_delta(dp.c.make_zCDP_to_approxDP(gaussian(scale)), delta)
+        return dp.combinators.make_fix_delta(
+            dp.combinators.make_zCDP_to_approxDP(gaussian(scale)), delta
+        )
 
     # The closed form is never tighter than OpenDP, and epsilon is never below rho.
     most = sensitivity / math.sqrt(2 * _closed_form_rho(epsilon, delta)) * 1.01
     least = sensitivity / math.sqrt(2 * (2 * epsilon + 1))
     return float(
-        dp.binary_search_param(
+        dp.mod.binary_search_param(
             approximate, d_in=sensitivity, d_out=(epsilon, delta), bounds=(least, most), T=float
         )
     )
@@ -149,13 +162,13 @@ def _epsilon_of_rho(rho: float, delta: float) -> float:
     if rho > _CLOSED_FORM_FROM:
         return rho + 2 * math.sqrt(rho * math.log(1 / delta))
     dp = opendp()
-    unit_noise = dp.m.make_gaussian(
-        dp.atom_domain(T="i64"), dp.absolute_distance(T="f64"), scale=1.0
+    unit_noise = dp.measurements.make_gaussian(
+        dp.domains.atom_domain(T="i64"), dp.metrics.absolute_distance(T="f64"), scale=1.0
     )
     distance = math.sqrt(2 * rho)
     while unit_noise.map(distance) < rho:
         distance = math.nextafter(distance, math.inf)
-    return float(dp.c.make_zCDP_to_approxDP(unit_noise).map(distance).epsilon(delta))
+    return float(dp.combinators.make_zCDP_to_approxDP(unit_noise).map(distance).epsilon(delta))
 
 
 def _closed_form_rho(epsilon: float, delta: float) -> float:

@@ -24,7 +24,7 @@ GRID = 2**16
 """Integer steps in 1.0 for Gaussian answers: rounding is far below any noise that we allow."""
 
 # A few milliseconds of drawing, so that no answer waits long for the next ones' noise.
-_LABELS_AHEAD = 1024
+_LABELS_AHEAD = 256
 _INTEGERS_AHEAD = 512
 
 

@@ -42,7 +42,7 @@ def test_opendp_never_accounts_randomised_response_above_the_declared_epsilon(
     dp = calibration.opendp()
     keep = calibration.keep_probability(epsilon, classes)
     assert 1 / classes < keep < 1
-    accounted = dp.m.make_randomized_response(list(range(classes)), keep).map(1)
+    accounted = dp.measurements.make_randomized_response(list(range(classes)), keep).map(1)
     assert epsilon * 0.98 - 0.02 < accounted < epsilon
 
 

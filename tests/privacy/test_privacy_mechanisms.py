@@ -57,7 +57,7 @@ def test_labels_are_told_as_often_as_declared_and_lies_are_alike(
 
 
 @pytest.mark.parametrize("classes", [2, 3, 6, 9, 10])
-@pytest.mark.parametrize("keep", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("keep", [0.5, 0.7, 0.9])
 def test_offsets_have_the_distribution_of_randomised_response(classes: int, keep: float) -> None:
     count = 6_000
     counts = np.bincount(Categories(classes, keep).draw(count), minlength=classes)
@@ -67,7 +67,7 @@ def test_offsets_have_the_distribution_of_randomised_response(classes: int, keep
     assert not far_from(counts, expected)
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 8, 9])
+@pytest.mark.parametrize("count", [0, 1, 255, 257])
 def test_as_many_offsets_come_as_were_asked_for(count: int) -> None:
     assert Categories(5, 0.2).draw(count).shape == (count,)
 
