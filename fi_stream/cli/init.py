@@ -13,6 +13,10 @@ def init(
     participants: Annotated[int, typer.Option(min=1, max=100, help="How many participants.")] = 3,
     bootstrap: Annotated[str, typer.Option(help="The broker's address.")] = "127.0.0.1:9092",
     name: Annotated[str, typer.Option(help="The federation's name.")] = "local",
+    *,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Leave a federation that is there as it is.")
+    ] = False,
 ) -> None:
     """Make a federation on this machine: its federation.toml, and a directory for each member.
 
@@ -26,7 +30,10 @@ def init(
     from fi_stream.sealing.identity import Identity
 
     checked_name(name, "--name")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if if_missing and (directory / "federation.toml").is_file():
+        print(f"{directory}/federation.toml is there: nothing to do.")
+        return
+    if directory.exists() and (not directory.is_dir() or _holds_files(directory)):
         raise ConfigError(f"{directory}: is not empty; choose a new directory")
     roles = {f"p{number}": Role.PARTICIPANT for number in range(1, participants + 1)}
     roles |= {"aggregator": Role.AGGREGATOR, "client": Role.CLIENT}
@@ -43,6 +50,11 @@ def init(
     text = samples.federation_text(samples.federation(name, cards))
     (directory / "federation.toml").write_text(text, "utf-8")
     _say_what_next(directory, list(roles), bootstrap)
+
+
+def _holds_files(directory: Path) -> bool:
+    # Empty directories are no harm: volumes for the members may be mounted here already.
+    return any(not entry.is_dir() for entry in directory.rglob("*"))
 
 
 def _say_what_next(directory: Path, members: list[str], bootstrap: str) -> None:

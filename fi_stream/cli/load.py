@@ -64,10 +64,13 @@ def load(
 def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
 
-    Console().print(_table(report))
+    console = Console(soft_wrap=True)
+    console.print(_counts(report))
+    console.print()
+    console.print(_times(report))
 
 
-def _table(report: dict[str, Any]) -> Table:
+def _counts(report: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -81,13 +84,21 @@ def _table(report: dict[str, Any]) -> Table:
         table.add_row("not sent", f"{report['not_sent']}: too many were in flight")
     outcomes = (f"{outcome} {count}" for outcome, count in report["outcomes"].items())
     table.add_row("outcomes", ", ".join(outcomes) or "none")
-    table.add_row("latency, ms", _times(report["latency_ms"]))
-    table.add_row("sender late by, ms", _times(report["send_lag_ms"]))
     return table
 
 
-def _times(millis: dict[str, float | None]) -> str:
-    return "   ".join(f"{name.replace('p999', 'p99.9')} {_number(v)}" for name, v in millis.items())
+def _times(report: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("milliseconds", style="bold")
+    names = list(report["latency_ms"])
+    for name in names:
+        table.add_column("p99.9" if name == "p999" else name, justify="right")
+    for title, key in (("latency", "latency_ms"), ("sender late by", "send_lag_ms")):
+        times = report[key]
+        table.add_row(title, *(_number(times[name]) if name in times else "" for name in names))
+    return table
 
 
 def _number(value: float | None) -> str:

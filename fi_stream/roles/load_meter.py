@@ -41,7 +41,7 @@ class Histogram:
         self._recorded.record_value(min(max(0, round(seconds * 1e6)), _LONGEST_US))
 
     def millis(self, percentiles: Iterable[float]) -> dict[str, float | None]:
-        """Percentiles in milliseconds, named p50, p999 and so on; None when nothing was recorded."""
+        """Percentiles in milliseconds, named p50, p999; None when nothing was recorded."""
         return {
             "p" + f"{percentile:g}".replace(".", ""): self._at(percentile)
             for percentile in percentiles

@@ -32,6 +32,10 @@ SIGNED = b"fi_stream grant v1\0"
 """What every signed grant starts with, so that no other signature can pass for one."""
 
 KEY_LIFE = Millis(3_600_000)
+RENEWAL = Millis(120_000)
+"""How long a worn-out epoch may still be sealed under: until the next look at it, every 30 s, and
+until a broker that is away has acknowledged the grant of the next one."""
+
 MOST_MESSAGES = 2**24
 
 
@@ -124,7 +128,7 @@ def new_epoch(
         epoch=secrets.token_bytes(16),
         purpose=event_type,
         created=now,
-        expires=now + KEY_LIFE + federation.policy.limits.max_deadline_ms,
+        expires=now + KEY_LIFE + RENEWAL + federation.policy.limits.max_deadline_ms,
     )
     return OwnEpoch(identity, federation, epoch, audience)
 

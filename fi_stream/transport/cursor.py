@@ -80,7 +80,9 @@ class Cursor:
         return self._next.get(partition)
 
     def fix(self, partition: Partition, offset: int) -> None:
-        """The next record to return is the first at or after this offset."""
+        """The next record to return is the first at or after this offset, if it is still ours."""
+        if partition not in self.assigned:
+            return
         self._next[partition] = offset
         self._fixed.add(partition)
         self._refresh()

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-_TRIES: Final = 3
+_TRIES: Final = 2
+_CLEAN_PASSES: Final = 8
+_MOST_CLEAN_PASSES: Final = 1024
 _SHORTEST_LOOK: Final = 0.02
 _UNDECODABLE: Final = (CorruptRecordException, UnsupportedCodecError, RecordTooLargeError)
 
@@ -41,7 +43,8 @@ class Fetching:
     def __init__(self, consumer: Consumer, cursor: Cursor) -> None:
         self._consumer = consumer
         self._cursor = cursor
-        self._careful = False
+        self._careful = 0
+        self._clean_passes = _CLEAN_PASSES
         self._failures: Counter[tuple[Partition, int]] = Counter()
         self.skipped = 0
         """Offsets passed over because their records could not be decoded."""
@@ -66,7 +69,9 @@ class Fetching:
             self._rewind()
             if not _about_one_record(error):
                 raise
-        self._careful = True
+        # A bad batch may be fetched only after some passes; when it was not found, look for longer.
+        self._careful = self._clean_passes
+        self._clean_passes = min(2 * self._clean_passes, _MOST_CLEAN_PASSES)
         return []
 
     def go(self, partition: Partition, offset: int) -> None:
@@ -78,22 +83,26 @@ class Fetching:
         partitions = sorted(self._cursor.active)
         share = max(_SHORTEST_LOOK, wait / len(partitions))
         quota = max(1, most // len(partitions))
+        generation = self._cursor.generation
         taken: list[dict[Partition, list[Any]]] = []
-        failed: dict[Partition, Exception] = {}
+        onward: dict[Partition, int] = {}
         try:
             for partition in partitions:
                 error = await self._take(partition, 0 if taken else share, quota, taken)
                 if error is not None:
-                    failed[partition] = error
+                    offset = self._after(taken, partition)
+                    onward[partition] = await self._past(partition, offset, error)
         except BaseException:
             # Cancelled in a rebalance, or not about one record: nothing was accepted yet.
             self._rewind()
             raise
+        if generation != self._cursor.generation:
+            return []
         records = [record for fetched in taken for record in self._accept(fetched)]
-        for partition, error in failed.items():
-            await self._skip_if_hopeless(partition, error)
-        self._careful = bool(failed)
-        if not failed:
+        for partition, offset in onward.items():
+            self.go(partition, offset)
+        self._careful = self._clean_passes if onward else self._careful - 1
+        if not self._careful:
             self._failures.clear()
         return records
 
@@ -114,16 +123,14 @@ class Fetching:
             return error
         return None
 
-    async def _skip_if_hopeless(self, partition: Partition, error: Exception) -> None:
-        if partition not in self._cursor.active:
-            return
-        offset = self._cursor.next_of(partition)
+    async def _past(self, partition: Partition, offset: int, error: Exception) -> int:
+        """Where to go on: the same offset, or, after a few tries, the end of its batch."""
         self._failures[partition, offset] += 1
         if self._failures[partition, offset] < _TRIES:
-            self.go(partition, offset)
-            return
-        del self._failures[partition, offset]
+            return offset
         end = await self._consumer.end_of_batch(partition, offset)
+        del self._failures[partition, offset]
+        self._clean_passes = _CLEAN_PASSES
         self.skipped += end - offset
         _log.error(
             "reader.skipped",
@@ -133,7 +140,15 @@ class Fetching:
             count=end - offset,
             reason=type(error).__name__,
         )
-        self.go(partition, end)
+        return end
+
+    def _after(self, taken: list[dict[Partition, list[Any]]], partition: Partition) -> int:
+        """The offset after what was taken of a partition, or where the cursor stands."""
+        for fetched in reversed(taken):
+            if partition in fetched:
+                after: int = fetched[partition][-1].offset + 1
+                return after
+        return self._cursor.next_of(partition)
 
     def _accept(self, fetched: dict[Partition, list[Any]]) -> list[Record]:
         """Records to hand over, with the cursor moved past them."""

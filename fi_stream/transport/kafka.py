@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     LeaderNotAvailableError,
+    ProducerClosed,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -67,8 +68,11 @@ class KafkaTransport:
         _quiet_aiokafka()
         self._producer = await self._connect()
         self.reachable = True
-        cluster = (await self._metadata([])).cluster_id
-        self.embedded = is_embedded(cluster)
+        try:
+            self.embedded = is_embedded((await self._metadata([])).cluster_id)
+        except BaseException:
+            await _stop(self._producer)
+            raise
         self._outbox = Outbox(
             self._producer,
             self._clock,
@@ -256,8 +260,11 @@ async def _stop(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(_GOODBYE):
             await producer.stop()
     except TimeoutError:
-        # The broker is away: what it never acknowledged stays unknown.
+        # The broker is away: what it never acknowledged stays unknown. stop() cannot be called
+        # again, so its parts are ended here.
+        producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 -- see above
         await producer.client.close()
+        await producer._sender.close()  # noqa: SLF001 -- see above
 
 
 def _reason(error: BaseException) -> str:

@@ -85,7 +85,7 @@ class KafkaReader:
         """Leave the group and close."""
         if self._fixing is not None:
             self._fixing.cancel()
-            await asyncio.wait([self._fixing])
+            await asyncio.gather(self._fixing, return_exceptions=True)
         await self._consumer.stop()
 
     async def poll(self, wait: float, most: int = 500) -> list[Record]:
@@ -109,10 +109,7 @@ class KafkaReader:
         except TimeoutError:
             records = []
         except _FORBIDDEN as error:
-            raise BrokerError(
-                f"reading {self._reading} is not allowed ({type(error).__name__}): give this "
-                "member's user the right to read these topics and to join this group."
-            ) from error
+            raise self._not_allowed(error) from error
         except KafkaError as error:
             self._troubles += 1
             _log.warning("reader.trouble", of=str(self._reading), reason=type(error).__name__)
@@ -132,6 +129,7 @@ class KafkaReader:
         """The position of every assigned partition; waits until each is fixed."""
         while self._cursor.unfixed and self._fixing is not None:
             await asyncio.wait([self._fixing])
+            self._fixing.result()
         return self._cursor.positions()
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
@@ -199,6 +197,8 @@ class KafkaReader:
                 if generation == self._cursor.generation:
                     for partition in wanted:
                         self._fetching.go(partition, offsets[partition])
+            except _FORBIDDEN as error:
+                raise self._not_allowed(error) from error
             except KafkaError as error:
                 if self._clock.monotonic() - said > _SAY_EVERY:
                     said = self._clock.monotonic()
@@ -220,6 +220,8 @@ class KafkaReader:
         return offsets
 
     async def _becomes_active(self, wait: float) -> bool:
+        if self._fixing is not None and self._fixing.done():
+            self._fixing.result()
         self._activated.clear()
         try:
             async with asyncio.timeout(wait):
@@ -239,6 +241,12 @@ class KafkaReader:
         await self._consumer.stop()
         self._cursor.revoke()
         await self.open(_ANSWER_WITHIN)
+
+    def _not_allowed(self, error: KafkaError) -> BrokerError:
+        return BrokerError(
+            f"reading {self._reading} is not allowed ({_name(error)}): give this member's user the "
+            "right to read these topics and to join this group."
+        )
 
     async def _ask(self, answer: Awaitable[_T], what: str) -> _T:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ async def end_of_batch(
         [(source.topic, [(source.partition, offset, fetch_bytes)])],
         rack_id="",
     )
-    response = await client.send(leader, request)
+    # On a connection of its own: a broker answers in order, and a waiting fetch would hold this one.
+    response = await client.send(leader, request, group=ConnectionGroup.COORDINATION)
     for _, partitions in response.topics:
         for *_, records in partitions:
             return _end(bytes(records or b""), offset)
