@@ -96,7 +96,8 @@ def _probabilities(tensor: Tensor, array: NDArray[np.generic]) -> NDArray[np.flo
     if tensor.datatype is not Datatype.FP64:
         return Refusal(Reason.WRONG_DATATYPE, f"probabilities of {tensor.datatype}")
     values = array.astype(np.float64)
-    off = np.abs(values.sum(axis=-1) - 1.0)
-    if values.min() < 0 or off.max() > _SIMPLEX_TOLERANCE:
+    # Each entry first: a sum of huge ones would overflow.
+    within = values.min() >= 0 and values.max() <= 1 + _SIMPLEX_TOLERANCE
+    if not within or np.abs(values.sum(axis=-1) - 1.0).max() > _SIMPLEX_TOLERANCE:
         return Refusal(Reason.NOT_A_PREDICTION, "a row is not on the simplex")
     return values

@@ -122,7 +122,8 @@ class Join:
         Args:
             asked: the verified query.
             closes: when to settle it with what there is.
-            ends: its deadline; until then copies of it and of its answers are told apart.
+            ends: when it may be forgotten: until then copies of it and of its answers are told
+                apart, so this is later than any copy can be read and still seem in time.
 
         Returns:
             The settled query, if all its answers had come already; and what was refused: the
@@ -152,7 +153,7 @@ class Join:
         Args:
             key: the query that the response names.
             answer: who answers which query event, and when that was appended.
-            ends: the deadline that the response names: without its query it waits that long.
+            ends: when its query may be forgotten: without it, the response waits that long.
             now: the time.
         """
         if answer.member not in self._participants:

@@ -64,7 +64,7 @@ class Roster(Settings):
     """The members of one federation version."""
 
     version: Annotated[int, Ge(1)]
-    members: Annotated[tuple[Member, ...], Len(1, 4096)]
+    members: Annotated[tuple[Member, ...], Len(1, 1024)]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -36,7 +36,7 @@ def encode_rows(rows: Rows, task: Task) -> tuple[int, tuple[Tensor, ...]]:
         QueryError: an input is missing, unknown, not finite, or of the wrong shape or datatype.
     """
     named = _named(rows, task)
-    arrays = [_rows_first(np.asarray(named[spec.name]), spec) for spec in task.inputs]
+    arrays = [_rows_first(_array(named[spec.name], spec), spec) for spec in task.inputs]
     counts = {len(array) for array in arrays}
     if len(counts) != 1 or counts == {0}:
         raise QueryError(
@@ -75,6 +75,13 @@ def _named(rows: Rows, task: Task) -> Mapping[str, Any]:
     if len(names) != 1:
         raise QueryError(f"the task has {len(names)} inputs: give a mapping with the keys {names}")
     return {names[0]: rows}
+
+
+def _array(given: Any, spec: TensorSpec) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError is torch's
+        raise QueryError(f"{spec.name} cannot be made an array: {error}") from error
 
 
 def _rows_first(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:

@@ -1,0 +1,276 @@
+"""The golden events of `topics/golden/`: bytes that every later version must still read.
+
+`.venv/bin/python tests/golden.py` made them, once: HPKE and nonces are random, so another run would
+make others, and it refuses to. The members' keys are fixed, and written beside the events, so that
+anyone can verify and open them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fi_stream.clock import BrokerClock, ManualClock
+from fi_stream.events.envelope import clear_fields
+from fi_stream.events.grant import clear_grant, decode_grant
+from fi_stream.events.header import Ask, Reply
+from fi_stream.events.payloads import (
+    Abstain,
+    Answer,
+    Contributor,
+    Missing,
+    Noise,
+    Outcome,
+    QueryPayload,
+    ResultPayload,
+    frame,
+    response_length,
+)
+from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.tensors import Datatype, Tensor, to_array, to_tensor
+from fi_stream.federation.federation import Federation
+from fi_stream.federation.policy import Policy
+from fi_stream.federation.roster import Member, Role, Roster
+from fi_stream.federation.task import Task, TensorSpec
+from fi_stream.sealing.epochs import audiences, new_epoch
+from fi_stream.sealing.gate import Gate, Verified
+from fi_stream.sealing.identity import Identity
+from fi_stream.sealing.keyring import Keyring
+from fi_stream.transport.port import Partition, Record
+from fi_stream.values import BrokerMillis, Millis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fi_stream.events.header import EventType
+    from fi_stream.values import Value
+
+FOLDER = Path(__file__).parents[1] / "topics" / "golden"
+MADE = BrokerMillis(1_750_000_000_000)
+ROLES = {
+    "agg": Role.AGGREGATOR,
+    "alice": Role.CLIENT,
+    "p1": Role.PARTICIPANT,
+    "p2": Role.PARTICIPANT,
+}
+CLASSES = ("cat", "dog", "bird")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """One golden event: where it stands, who reads it, and what is sealed in it."""
+
+    type: EventType
+    readers: tuple[str, ...]
+    openers: tuple[str, ...]
+    payload: type[Value]
+
+
+EVENTS = {
+    "query": Golden("query", ("p1", "p2", "agg"), ("p1", "p2"), QueryPayload),
+    "answer": Golden("response", ("agg",), ("agg",), Answer),
+    "abstain": Golden("response", ("agg",), ("agg",), Abstain),
+    "result": Golden("result", ("alice", "agg"), ("alice",), ResultPayload),
+}
+SENDER: dict[EventType, str] = {"query": "alice", "response": "p1", "result": "agg"}
+GRANTS = [f"grant-{event_type}" for event_type in SENDER]
+
+
+def seed(member: str, key: str, size: int) -> bytes:
+    """The fixed private seed of a member's key; of no use but here."""
+    return hashlib.shake_256(f"fi_stream golden {member} {key}".encode()).digest(size)
+
+
+def identity(member: str) -> Identity:
+    return Identity(
+        member,
+        Ed25519PrivateKey.from_private_bytes(seed(member, "ed25519", 32)),
+        MLKEM768PrivateKey.from_seed_bytes(seed(member, "mlkem768", 64)),
+        X25519PrivateKey.from_private_bytes(seed(member, "x25519", 32)),
+    )
+
+
+def federation() -> Federation:
+    members = tuple(
+        Member(**identity(name).card().model_dump(), roles=frozenset({role}))
+        for name, role in ROLES.items()
+    )
+    task = Task(
+        kind="multiclass",
+        classes=CLASSES,
+        inputs=(TensorSpec(name="x", datatype=Datatype.FP32, shape=(4,)),),
+    )
+    return Federation(
+        name="golden", task=task, policy=Policy(), roster=Roster(version=3, members=members)
+    )
+
+
+def bytes_of(name: str) -> bytes:
+    return (FOLDER / f"{name}.v1.bin").read_bytes()
+
+
+def expected(name: str) -> Mapping[str, object]:
+    read: dict[str, object] = json.loads((FOLDER / f"{name}.v1.json").read_text("utf-8"))
+    return read
+
+
+def gate(reader: str) -> Gate:
+    """The gate of a member of the golden federation, at the time when it was made."""
+    clock = BrokerClock(ManualClock(millis=MADE), Millis(2_000))
+    one = federation()
+    return Gate(one, Keyring(one, reader, identity(reader)), clock)
+
+
+def record(name: str, value: bytes) -> Record:
+    return Record(Partition(EVENTS[name].type, 2), 0, BrokerMillis(MADE + 10), None, value)
+
+
+def admitted(name: str, reader: str) -> Verified:
+    """The golden event, verified by one of its readers from its golden grant."""
+    at_gate = gate(reader)
+    _, refusal = at_gate.granted(bytes_of(f"grant-{EVENTS[name].type}"))
+    assert refusal is None, refusal
+    event = at_gate.admit(record(name, bytes_of(name)), EVENTS[name].type)
+    assert isinstance(event, Verified), event
+    return event
+
+
+def readable_grant(name: str) -> dict[str, object]:
+    decoded = decode_grant(bytes_of(name))
+    assert not isinstance(decoded, Refusal), decoded
+    return dict(clear_grant(decoded[1]))
+
+
+def readable_event(name: str, reader: str) -> dict[str, object]:
+    """What a reader finds in a golden event, as plain values."""
+    event = admitted(name, reader)
+    payload = event.open(EVENTS[name].payload)
+    assert not isinstance(payload, Refusal), payload
+    return {
+        "digest": event.digest.hex(),
+        "header": dict(clear_fields(event.header)),
+        "payload": _plain(payload.model_dump(exclude_none=True)),
+    }
+
+
+def _plain(value: object) -> object:
+    """Enums as their text, and each tensor's bytes as the numbers that they are."""
+    match value:
+        case {"datatype": _, "data": _}:
+            array = to_array(Tensor.model_validate(value))
+            assert not isinstance(array, Refusal), array
+            rest = {k: _plain(v) for k, v in value.items() if k != "data"}
+            return {**rest, "values": array.tolist()}
+        case dict():
+            return {k: _plain(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_plain(one) for one in value]
+        case Outcome() | Datatype():
+            return value.value
+        case _:
+            return value
+
+
+def _tensor(name: str, array: np.ndarray) -> Tensor:
+    made = to_tensor(name, array)
+    assert isinstance(made, Tensor), made
+    return made
+
+
+def _make() -> dict[str, bytes]:
+    """All golden events, fresh."""
+    one = federation()
+    epochs = {}
+    for event_type, sender in SENDER.items():
+        audience = next(who for what, who in audiences(one, ROLES[sender]) if what == event_type)
+        epochs[event_type] = new_epoch(identity(sender), one, (sender, event_type), audience, MADE)
+    made = {f"grant-{event_type}": epoch.grant for event_type, epoch in epochs.items()}
+    ask = Ask(
+        query=bytes.fromhex("0197740b3c007abc8def0123456789ab"),
+        partition=2,
+        rule="soft",
+        rows=2,
+        protection="trusted",
+        created=MADE,
+        deadline=MADE + 200,
+    )
+    room = response_length(ask.rows, len(CLASSES))
+    rows = np.array([[0.5, -1.25, 3.0, 0.0], [1.0, 2.0, 4.0, 8.0]], dtype=np.float32)
+    query = epochs["query"].seal(ask, None, frame(QueryPayload(inputs=(_tensor("x", rows),))))
+    made["query"] = query.value
+
+    def reply(kind: str) -> Reply:
+        model = "" if kind == "result" else "digits-7"
+        return Reply.model_validate(
+            {"client": "alice", "digest": query.digest, "kind": kind, "model": model}
+        )
+
+    noise = Noise(mechanism="gaussian", epsilon=8.0, delta=1e-6, total=24.0)
+    grid = np.array([[1024, -17, 3], [300, 400, 324]])
+    answer = Answer(
+        form="probabilities", outputs=(_tensor("probabilities", grid),), scale=1024, noise=noise
+    )
+    made["answer"] = epochs["response"].seal(ask, reply("answer"), frame(answer, room)).value
+    abstain = frame(Abstain(reason=Reason.OVER_BUDGET.code), room)
+    made["abstain"] = epochs["response"].seal(ask, reply("abstain"), abstain).value
+    scores = np.array([[0.75, 0.0, 0.25], [0.125, 0.5, 0.375]])
+    result = ResultPayload(
+        outcome=Outcome.PARTIAL,
+        outputs=(_tensor("label", np.array([0, 1])), _tensor("scores", scores)),
+        contributors=(Contributor(member="p1", model="digits-7", noise=noise),),
+        missing=(Missing(member="p2", reason=Reason.OVERLOADED.code),),
+    )
+    made["result"] = epochs["result"].seal(ask, reply("result"), frame(result)).value
+    return made
+
+
+def _keys() -> dict[str, object]:
+    one = federation()
+    return {
+        "federation": one.name,
+        "roster": one.roster.version,
+        "task": one.task.model_dump(mode="json"),
+        "task_hash": one.task.hash.hex(),
+        "members": {
+            name: {
+                "role": role.value,
+                "ed25519": seed(name, "ed25519", 32).hex(),
+                "mlkem768": seed(name, "mlkem768", 64).hex(),
+                "x25519": seed(name, "x25519", 32).hex(),
+            }
+            for name, role in ROLES.items()
+        },
+    }
+
+
+def _write_json(name: str, content: object) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+    (FOLDER / f"{name}.v1.json").write_text(text, "utf-8")
+
+
+def main() -> None:
+    """Write all files, if there are none."""
+    there = sorted(FOLDER.glob("*.v1.*"))
+    if there:
+        sys.exit(f"{FOLDER} has {len(there)} golden files; they are made once and never again")
+    FOLDER.mkdir(exist_ok=True)
+    for name, value in _make().items():
+        (FOLDER / f"{name}.v1.bin").write_bytes(value)
+    for name in GRANTS:
+        _write_json(name, readable_grant(name))
+    for name, golden in EVENTS.items():
+        _write_json(name, readable_event(name, golden.openers[0]))
+    _write_json("keys", _keys())
+
+
+if __name__ == "__main__":
+    main()
