@@ -7,7 +7,6 @@ folder, and goes with the broker.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from base64 import urlsafe_b64encode
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -24,18 +23,18 @@ from uuid import uuid4
 import structlog
 
 from fi_stream.errors import BrokerError, ConfigError
+from fi_stream.transport.jars import KAFKA_VERSION, kafka_jars, missing, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
+__all__ = ["KAFKA_VERSION", "ApacheBroker", "missing"]
+
 _log = structlog.get_logger()
 
-KAFKA_VERSION: Final = "4.1.0"
 _UP_WITHIN: Final = 60.0
 _DOWN_WITHIN: Final = 15.0
-_JARS_WITHIN: Final = 900.0
 _STARTED: Final = "Kafka Server started"
 _JVM: Final = (
     "-Xms128m",
@@ -43,31 +42,6 @@ _JVM: Final = (
     "-XX:MaxGCPauseMillis=20",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
 )
-_POM: Final = f"""\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>fi_stream</groupId>
-  <artifactId>local-kafka</artifactId>
-  <version>1</version>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka_2.13</artifactId>
-      <version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.apache.kafka</groupId>
-      <artifactId>kafka-tools</artifactId>
-      <version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.slf4j</groupId>
-      <artifactId>slf4j-simple</artifactId>
-      <version>1.7.36</version>
-    </dependency>
-  </dependencies>
-</project>
-"""
 _PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
@@ -89,12 +63,26 @@ num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=4194304
 """
+_WATCHED: Final = """\
+exec 3<&0
+home=$1
+shift
+"$@" </dev/null 3<&- &
+java=$!
+{
+  read -r word <&3
+  kill "$java"
+  [ "$word" = keep ] && exit
+  while kill -0 "$java" 2>/dev/null; do sleep 0.1; done
+  rm -rf "$home"
+} &
+exec 3<&-
+wait "$java"
+"""
+"""Runs Kafka until its input closes, which it does too when we are killed outright.
 
-
-def missing() -> str | None:
-    """What this machine lacks to run a local Apache Kafka, or None."""
-    absent = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-    return f"{' and '.join(absent)} not found" if absent else None
+Only the word "keep" keeps the data.
+"""
 
 
 class ApacheBroker:
@@ -135,17 +123,18 @@ class ApacheBroker:
         """
         if self._process is not None:
             return
-        jars = _jars()
+        jars = kafka_jars()
         if self._home is None:
             atexit.register(self.close)
             self._home = Path(tempfile.mkdtemp(prefix="fi-stream-kafka-"))
             _format(jars, self._home, self._port)
         log = self._home / "kafka.log"
+        kafka = _java(jars, "kafka.Kafka", str(self._home / "server.properties"))
         with log.open("wb") as out:
             # A session of its own: Ctrl+C in a terminal reaches us, and we stop it in good order.
-            self._process = subprocess.Popen(  # noqa: S603 -- our own command, without a shell
-                _java(jars, "kafka.Kafka", str(self._home / "server.properties")),
-                stdin=subprocess.DEVNULL,
+            self._process = subprocess.Popen(  # noqa: S603 -- our own command
+                ["/bin/sh", "-c", _WATCHED, "sh", str(self._home), *kafka],
+                stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -158,12 +147,16 @@ class ApacheBroker:
         process, self._process = self._process, None
         if process is None:
             return
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, sign)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_DOWN_WITHIN)
-                return
+        assert process.stdin is not None  # noqa: S101 -- start() asked for a pipe
+        with suppress(BrokenPipeError):  # it ended by itself
+            process.stdin.write(b"keep\n")
+            process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_DOWN_WITHIN)
+        # Whatever is left of it, in its own group.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def close(self) -> None:
         """Stop it and remove its data."""
@@ -204,7 +197,7 @@ def _format(jars: Path, home: Path, port: int) -> None:
     )
     # Kafka's own form of an identity; the first letter must not look like an option.
     identity = "k" + urlsafe_b64encode(uuid4().bytes).decode()[1:22]
-    _run(
+    run(
         _java(
             jars,
             "kafka.tools.StorageTool",
@@ -222,64 +215,3 @@ def _java(jars: Path, main: str, *arguments: str) -> list[str]:
     if java is None:
         raise ConfigError("Apache Kafka needs java 17 or later, and java was not found.")
     return [java, *_JVM, "-cp", str(jars / "*"), main, *arguments]
-
-
-def _run(command: list[str], within: float = _UP_WITHIN) -> str:
-    try:
-        done = subprocess.run(  # noqa: S603 -- our own commands, without a shell
-            command, capture_output=True, text=True, timeout=within, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BrokerError(f"{Path(command[0]).name} took longer than {within:g} s.") from error
-    if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise BrokerError(
-            f"{Path(command[0]).name} failed with code {done.returncode}, and Apache Kafka needs "
-            f"it. Its last lines:\n{tail}"
-        )
-    return done.stdout
-
-
-def _jars() -> Path:
-    """The folder with Kafka's jars; fetched once, however many processes ask for it at once."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fi-stream"
-    jars = cache / f"kafka-{KAFKA_VERSION}"
-    if jars.is_dir():
-        return jars
-    absent = missing()
-    if absent is not None:
-        raise ConfigError(f"a local Apache Kafka needs java and mvn: {absent}. Install them.")
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "kafka.lock"):
-        if not jars.is_dir():
-            _fetch(jars)
-    return jars
-
-
-def _fetch(jars: Path) -> None:
-    _log.info("apache_kafka.fetching", version=KAFKA_VERSION, into=str(jars))
-    with tempfile.TemporaryDirectory(dir=jars.parent, prefix="fetching-") as folder:
-        pom = Path(folder) / "pom.xml"
-        pom.write_text(_POM, "utf-8")
-        fetched = Path(folder) / "jars"
-        _run(
-            [
-                shutil.which("mvn") or "mvn",
-                "--batch-mode",
-                "--quiet",
-                "--file",
-                str(pom),
-                "dependency:copy-dependencies",
-                f"-DoutputDirectory={fetched}",
-            ],
-            _JARS_WITHIN,
-        )
-        # One step, so that a folder that is there is whole.
-        fetched.rename(jars)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -54,6 +54,7 @@ _NUMBERS: Final[Mapping[str, int | None]] = {
     "retry.backoff.ms": 100,
     "connections.max.idle.ms": 540_000,
 }
+_KNOWN: Final = (*sorted(_WORDS), *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -218,5 +219,5 @@ def _shown(key: str, value: object) -> str:
 
 
 def _hint(key: str) -> str:
-    near = get_close_matches(key, [*_WORDS, *_NUMBERS, *_ALIASES], n=1, cutoff=0.5)
-    return f": did you mean {near[0]!r}?" if near else ". See docs/operating.md for those it has"
+    near = get_close_matches(key, [*_KNOWN, *_ALIASES], n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else f"; it has {', '.join(_KNOWN)}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _EMBEDDED_FETCH_WAIT: Final = 5
 _FETCH_WAIT: Final = 500
-_GOODBYE: Final = 5.0
+_GOODBYE: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,12 @@ class Consumer:
         try:
             async with asyncio.timeout(_GOODBYE):
                 await self._kafka.stop()
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as error:
+            this = asyncio.current_task()
             await self._kafka._client.close()  # noqa: SLF001 -- stop() cannot be called twice
+            # While a broker is away, aiokafka lets the cancellation of its own fetch out of stop().
+            if isinstance(error, asyncio.CancelledError) and this is not None and this.cancelling():
+                raise
 
     @property
     def dead(self) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import stat
+import time
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,25 +84,19 @@ class EmbeddedBroker:
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Make a topic, or leave it when it is there."""
-        self._check(
-            self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1),
-            f"make topic {name!r} with {partitions} partitions",
-        )
+        self._command("rd_kafka_mock_topic_create", name.encode(), partitions, 1)
 
     def set_round_trip(self, millis: int) -> None:
         """Answer every request this much later, from now on."""
-        self._check(
-            self._library.rd_kafka_mock_broker_set_rtt(self._cluster, _ALL, millis),
-            "set the round-trip time",
-        )
+        self._command("rd_kafka_mock_broker_set_rtt", _ALL, millis)
 
     def go_down(self) -> None:
         """Close every connection and take no new one; records are kept."""
-        self._check(self._library.rd_kafka_mock_broker_set_down(self._cluster, _ALL), "go down")
+        self._command("rd_kafka_mock_broker_set_down", _ALL)
 
     def come_up(self) -> None:
         """Take connections again."""
-        self._check(self._library.rd_kafka_mock_broker_set_up(self._cluster, _ALL), "come up")
+        self._command("rd_kafka_mock_broker_set_up", _ALL)
         if self._port:
             self._listen_on(self._port)
 
@@ -149,9 +145,14 @@ class EmbeddedBroker:
         self.set_round_trip(0)
         self.bootstrap = f"127.0.0.1:{port}"
 
-    def _check(self, code: int, what: str) -> None:
+    def _command(self, function: str, *arguments: object) -> None:
+        """Have the broker's thread do something, and wait until it did."""
+        code = getattr(self._library, function)(self._cluster, *arguments)
+        # The thread answers first and then empties its wake-up pipe: a command that came in between
+        # would wait for its next look, a second later.
+        time.sleep(0.002)
         if code:
-            raise BrokerError(f"the embedded broker could not {what}: librdkafka error {code}.")
+            raise BrokerError(f"the embedded broker failed: {function}{arguments} says {code}.")
 
 
 def is_embedded(cluster_id: str | None) -> bool:
@@ -209,11 +210,14 @@ def _start(library: ctypes.CDLL) -> tuple[int | None, int | None]:
 
 def _descriptor_listening_on(port: int) -> int:
     for entry in Path("/dev/fd").iterdir():
+        descriptor = int(entry.name)
         try:
-            with socket.socket(fileno=os.dup(int(entry.name))) as candidate:
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(descriptor)) as candidate:
                 listens = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
                 if listens and candidate.getsockname()[:2] == ("127.0.0.1", port):
-                    return int(entry.name)
+                    return descriptor
         except OSError:
-            continue  # not a socket, or closed meanwhile
+            continue  # closed meanwhile, or a socket of another kind
     raise BrokerError("the embedded broker's listener was not found: start it without --port.")

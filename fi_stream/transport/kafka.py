@@ -39,7 +39,7 @@ _SAY_EVERY: Final = 5.0
 _LOOK_EVERY: Final = 2.0
 _LONGEST_BACKOFF: Final = 2.0
 _ONE_TRY: Final = 10.0
-_GOODBYE: Final = 5.0
+_GOODBYE: Final = 3.0
 
 
 class KafkaTransport:
@@ -92,8 +92,8 @@ class KafkaTransport:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
-        await self._outbox.close()
         await _stop(self._producer)
+        await self._outbox.close()
 
     async def publish(self, events: Sequence[Outgoing]) -> list[Appended]:
         """Append all, in order within a partition, and wait for every acknowledgement (acks=all).
@@ -111,12 +111,7 @@ class KafkaTransport:
             count = self._counts.get(event.target.topic)
             if count is None:
                 count = await self.partition_count(event.target.topic)
-            if not 0 <= event.target.number < count:
-                raise TopicError(
-                    f"{event.target.topic} has {count} partitions and no partition "
-                    f"{event.target.number}, in broker {self.connection.bootstrap!r}; nothing was "
-                    "sent. If partitions were added, start this role again."
-                )
+            self._check_number(event.target.topic, event.target.number, count)
         self._outbox.check(events)
         return await self._outbox.send(events)
 
@@ -133,6 +128,8 @@ class KafkaTransport:
             code, _, _, partitions = answer.topics[0]
             error = for_code(code)
             if partitions and not code:
+                # So that the first send does not wait to learn of it.
+                await self._producer.client.add_topic(topic)
                 self._counts[topic] = len(partitions)
                 return len(partitions)
             # A topic made a moment ago has no leader yet.
@@ -159,6 +156,9 @@ class KafkaTransport:
         """
         topics = what.topics if isinstance(what, Group) else {p.topic for p in what.partitions}
         counts = {topic: await self.partition_count(topic) for topic in sorted(topics)}
+        if isinstance(what, Assigned):
+            for topic, number in what.partitions:
+                self._check_number(topic, number, counts[topic])
         if self.embedded and isinstance(what, Group):
             everything = frozenset(
                 Partition(topic, number) for topic in what.topics for number in range(counts[topic])
@@ -173,6 +173,14 @@ class KafkaTransport:
             yield reader
         finally:
             await reader.close()
+
+    def _check_number(self, topic: str, number: int, count: int) -> None:
+        if not 0 <= number < count:
+            raise TopicError(
+                f"{topic} has {count} partitions and no partition {number}, in broker "
+                f"{self.connection.bootstrap!r}; nothing was sent or read. If partitions were "
+                "added, start this role again."
+            )
 
     async def _connect(self) -> AIOKafkaProducer:
         """A started producer, as soon as the broker answers."""
@@ -244,7 +252,7 @@ class KafkaTransport:
             now = self._clock.monotonic()
             if self.reachable and lost:
                 _log.warning("broker.back", seconds=round(now - lost, 1))
-                lost = 0.0
+                lost = said = 0.0
             elif not self.reachable and now - said >= _SAY_EVERY:
                 lost, said = lost or now, now
                 _log.warning(
@@ -261,10 +269,10 @@ async def _stop(producer: AIOKafkaProducer) -> None:
             await producer.stop()
     except TimeoutError:
         # The broker is away: what it never acknowledged stays unknown. stop() cannot be called
-        # again, so its parts are ended here.
+        # again, so its parts are ended here, the sender first, which still needs the others.
+        await producer._sender.close()  # noqa: SLF001 -- see above
         producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 -- see above
         await producer.client.close()
-        await producer._sender.close()  # noqa: SLF001 -- see above
 
 
 def _reason(error: BaseException) -> str:

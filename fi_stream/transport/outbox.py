@@ -53,15 +53,16 @@ class _Batch:
         try:
             sent = await producer.send_batch(self._builder, target.topic, partition=target.number)
         except KafkaError as error:
-            self._settle(error)
+            self.settle(error)
         else:
             sent.add_done_callback(self._on_sent)
 
     def _on_sent(self, sent: asyncio.Future[Any]) -> None:
         if not sent.cancelled():
-            self._settle(sent.exception() or sent.result())
+            self.settle(sent.exception() or sent.result())
 
-    def _settle(self, outcome: object) -> None:
+    def settle(self, outcome: object) -> None:
+        """Tell those who wait; the first outcome holds."""
         if not self.acknowledged.done():
             self.acknowledged.set_result(outcome)
 
@@ -94,10 +95,12 @@ class _Lane:
         return batch, place
 
     async def close(self) -> None:
-        """Stop submitting; what was not submitted is not sent."""
+        """Stop submitting; what was not submitted is not sent, and its senders are told."""
         if self._submitting is not None:
             self._submitting.cancel()
             await asyncio.wait([self._submitting])
+        for batch in self._waiting:
+            batch.settle(ProducerClosed())
 
     async def _submit(self) -> None:
         try:

@@ -110,7 +110,10 @@ class Reader(Protocol):
         """Return records of these again."""
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Keep, for the group, the next offset to read; a no-op on brokers without groups."""
+        """Keep, for the group, the next offset to read; a no-op on brokers without groups.
+
+        One that fails is logged, and no error: the next one carries the same or more.
+        """
 
 
 class Transport(Protocol):
@@ -122,6 +125,8 @@ class Transport(Protocol):
         Raises:
             SendUnknown: an acknowledgement did not come in time; send the same bytes again.
             BrokerError: the broker refused.
+            TopicError: a topic or partition does not exist; nothing was sent.
+            ConfigError: an event is larger than message.max.bytes; nothing was sent.
         """
 
     async def partition_count(self, topic: str) -> int:

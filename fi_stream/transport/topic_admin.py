@@ -38,6 +38,12 @@ class Observed:
     own: Mapping[str, str] = field(default_factory=dict)
     """Settings that were made on the topic itself, the others come from the broker's defaults."""
 
+    def fits(self, topic: Topic) -> bool:
+        """Whether the topic is as the catalogue says, as far as the broker tells."""
+        return self.partitions == topic.partitions and (
+            self.settings is None or topic.settings.items() <= self.settings.items()
+        )
+
 
 class TopicAdmin:
     """A broker's topics; open it with `topic_admin`."""
@@ -94,12 +100,12 @@ class TopicAdmin:
                     raise _refused(f"set {name}", code, reason)
 
     async def settled(self, topics: Iterable[Topic]) -> None:
-        """Wait until the broker shows these topics with their partitions; it takes a moment."""
-        wanted = {topic.name: topic.partitions for topic in topics}
+        """Wait until the broker shows these topics as they are wanted; it takes a moment."""
+        wanted = {topic.name: topic for topic in topics}
         async with asyncio.timeout(_WITHIN):
             while True:
                 seen = await self.observe(list(wanted))
-                if all(name in seen and seen[name].partitions >= wanted[name] for name in wanted):
+                if all(name in seen and seen[name].fits(wanted[name]) for name in wanted):
                     return
                 await asyncio.sleep(0.05)
 

@@ -40,7 +40,7 @@ async def end_of_batch(
         [(source.topic, [(source.partition, offset, fetch_bytes)])],
         rack_id="",
     )
-    # On a connection of its own: a broker answers in order, and a waiting fetch would hold this one.
+    # On another connection: a broker answers in order, and a waiting fetch would hold this one.
     response = await client.send(leader, request, group=ConnectionGroup.COORDINATION)
     for _, partitions in response.topics:
         for *_, records in partitions:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.record.util import calc_crc32c
 
 from fi_stream.clock import SystemClock
@@ -22,9 +23,11 @@ from fi_stream.transport.port import Assigned, Group, Outgoing, Partition, Start
 from fi_stream.transport.topic_admin import topic_admin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from fi_stream.transport.port import Appended, Reader, Record
+
+    MakeTopic = Callable[..., Awaitable[str]]
 
 PARTITIONS = 4
 
@@ -164,6 +167,13 @@ class TransportContract:
         with pytest.raises(TopicError, match="has 4 partitions and no partition 4"):
             await transport.publish([event(topic, 4, b"x")])
 
+    async def test_reading_a_partition_that_is_not_there_is_refused(
+        self, transport: KafkaTransport, topic: str
+    ) -> None:
+        with pytest.raises(TopicError, match="has 4 partitions and no partition 9"):
+            async with transport.reader(Assigned(frozenset({Partition(topic, 9)}), Start.END)):
+                pass
+
     async def test_starting_at_the_end_reads_only_what_comes_later(
         self, transport: KafkaTransport, topic: str
     ) -> None:
@@ -287,6 +297,18 @@ class TransportContract:
             records = await read(reader, 301)
         assert len({(one.source, one.offset) for one in records}) == len(records) == 301
 
+    async def test_a_reader_whose_client_ended_is_opened_again_where_it_stood(
+        self, transport: KafkaTransport, topic: str
+    ) -> None:
+        async with transport.reader(Assigned(all_of(topic), Start.END)) as reader:
+            await reader.starts()
+            await transport.publish([event(topic, 1, b"first")])
+            assert values(await read(reader, 1)) == [b"first"]
+            reader._consumer._kafka._fetcher.error_future.cancel()
+            await transport.publish([event(topic, 1, b"second"), event(topic, 2, b"second")])
+            assert values(await read(reader, 2)) == [b"second"] * 2
+            assert reader.jumped == 0
+
 
 def values_of(events: Iterable[Outgoing]) -> list[bytes]:
     return [one.value for one in events]
@@ -378,12 +400,28 @@ class TestKafkaTransport(TransportContract):
 
     @pytest.fixture
     async def transport(self, bootstrap: str) -> AsyncIterator[KafkaTransport]:
-        async with transport_to(bootstrap) as transport:
+        # Readers learn of a rebalance at their next heartbeat.
+        async with transport_to(bootstrap, **{"heartbeat.interval.ms": 200}) as transport:
             yield transport
 
     @pytest.fixture
-    async def topic(self, bootstrap: str) -> str:
-        return await make_topic(bootstrap)
+    async def make(self, bootstrap: str) -> AsyncIterator[MakeTopic]:
+        """Makes topics, which go with the test: the broker may be somebody's own."""
+        made: list[str] = []
+
+        async def make(**settings: str) -> str:
+            made.append(await make_topic(bootstrap, **settings))
+            return made[-1]
+
+        yield make
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        await admin.delete_topics(made)
+        await admin.close()
+
+    @pytest.fixture
+    async def topic(self, make: MakeTopic) -> str:
+        return await make()
 
     async def test_a_missing_topic_is_named_with_what_to_run(
         self, transport: KafkaTransport
@@ -396,9 +434,9 @@ class TestKafkaTransport(TransportContract):
                 pass
 
     async def test_a_foreign_codec_does_not_stop_a_reader(
-        self, bootstrap: str, transport: KafkaTransport
+        self, make: MakeTopic, transport: KafkaTransport
     ) -> None:
-        topic = await make_topic(bootstrap, **{"compression.type": "zstd"})
+        topic = await make(**{"compression.type": "zstd"})
         await transport.publish([event(topic, 0, b"compressed by the broker" * 20)])
         async with topic_admin(transport.connection) as admin:
             await admin.set(topic, {"compression.type": "uncompressed"})
@@ -432,9 +470,9 @@ class TestKafkaTransport(TransportContract):
             assert values(await read(reader, 1)) == [b"new"]
 
     async def test_two_readers_share_topics_alike_and_one_takes_over(
-        self, bootstrap: str, transport: KafkaTransport, topic: str
+        self, make: MakeTopic, transport: KafkaTransport, topic: str
     ) -> None:
-        other = await make_topic(bootstrap)
+        other = await make()
         what = Group(f"g.{topic}", (topic, other), Start.BEGINNING)
         everything = all_of(topic) | all_of(other)
         async with transport.reader(what) as first:
@@ -446,7 +484,7 @@ class TestKafkaTransport(TransportContract):
                     assert {one.number for one in half if one.topic == topic} == {
                         one.number for one in half if one.topic == other
                     }
-            while first.assignment_changed() != everything:  # noqa: ASYNC110 -- by polling
+            while first.assignment_changed() != everything:
                 await first.poll(0.1)
 
     async def test_after_a_rebalance_pauses_are_as_the_owner_left_them(
