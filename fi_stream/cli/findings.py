@@ -16,7 +16,7 @@ from fi_stream.federation.files import (
     read_member,
 )
 from fi_stream.federation.mistakes import Mistake, located
-from fi_stream.privacy.compatibility import first_refusal
+from fi_stream.privacy.compatibility import first_refusal, refuse_policy
 from fi_stream.sealing.identity import load_identity, sealing_key
 from fi_stream.transport.connection import Connection
 
@@ -66,7 +66,8 @@ def _federation(file: Path) -> Checked:
     federation = read_federation(file)
     if isinstance(federation, list):
         return Checked(file, "federation", tuple(federation))
-    return Checked(file, "federation", tuple(_roster(federation, file)), _summary(federation))
+    mistakes = (*_roster(federation, file), *_rules(federation, file))
+    return Checked(file, "federation", mistakes, _summary(federation))
 
 
 def _card(file: Path) -> Checked:
@@ -87,6 +88,7 @@ def _member(file: Path) -> Checked:
     mistakes = (
         *alone,
         *_roster(federation, member.member.federation),
+        *_rules(federation, member.member.federation),
         *membership_mistakes(member, federation, file),
         *_keys(member, federation, file),
         *_noise(member, federation, file),
@@ -103,6 +105,12 @@ def _roster(federation: Federation, file: Path) -> Iterator[Mistake]:
     for number, member in enumerate(federation.roster.members):
         yield from _usable(member, file, number)
     yield from _shared_keys(federation, file)
+
+
+def _rules(federation: Federation, file: Path) -> Iterator[Mistake]:
+    reason = refuse_policy(federation.policy.form, federation.policy.rules)
+    if reason is not None:
+        yield Mistake(file, reason, "policy.rules")
 
 
 def _usable(card: Card, file: Path, number: int | None = None) -> Iterator[Mistake]:

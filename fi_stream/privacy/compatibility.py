@@ -10,8 +10,6 @@ from fi_stream.federation.policy import Form, Protection
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-OWN_RULE = "module:function"
-
 
 class Allowed(NamedTuple):
     """One line of the table: under these protections, these rules can read such answers."""
@@ -27,28 +25,28 @@ TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.NONE,
         Form.PROBABILITIES,
-        ("soft", "hard", "entropy", OWN_RULE),
+        ("soft", "hard", "entropy"),
         (Protection.TRUSTED,),
         "exact probabilities can be read in every way",
     ),
     Allowed(
         Mechanism.NONE,
         Form.LABEL,
-        ("hard", OWN_RULE),
+        ("hard",),
         (Protection.TRUSTED,),
         "a label is one vote",
     ),
     Allowed(
         Mechanism.RANDOMISED_RESPONSE,
         Form.LABEL,
-        ("hard", OWN_RULE),
+        ("hard",),
         (Protection.TRUSTED,),
         "randomised response gives one label a row, and a label is one vote",
     ),
     Allowed(
         Mechanism.GAUSSIAN,
         Form.PROBABILITIES,
-        ("soft", "hard", OWN_RULE),
+        ("soft", "hard"),
         (Protection.TRUSTED,),
         "noise takes integers off the simplex: they still add up, the largest is still a vote, "
         "but they have no entropy",
@@ -59,10 +57,7 @@ TABLE: tuple[Allowed, ...] = (
 def refuse(
     form: Form, rule: str, mechanism: Mechanism, protection: Protection = Protection.TRUSTED
 ) -> str | None:
-    """Why these do not go together, with the nearest choice that does; None when they do.
-
-    A rule named `module:function` is its author's, who knows what it can read.
-    """
+    """Why these do not go together, with the nearest choice that does; None when they do."""
     lines = [line for line in TABLE if line.mechanism == mechanism]
     fitting = [line for line in lines if line.form == form]
     if not fitting:
@@ -72,11 +67,10 @@ def refuse(
             f"{lines[0].why}. Use form {forms}, or mechanism {_or(_mechanisms(form))}."
         )
     line = fitting[0]
-    if (OWN_RULE if ":" in rule else rule) not in line.rules:
-        named = [name for name in line.rules if name != OWN_RULE]
+    if rule not in line.rules:
         return (
             f"rule {rule!r} cannot read form {form.value!r} with mechanism {mechanism.value!r}: "
-            f"{line.why}. Use rule {_or(named)}{_elsewhere(rule)}."
+            f"{line.why}. Use rule {_or(line.rules)}{_elsewhere(rule)}."
         )
     if protection not in line.protections:
         return (
@@ -93,6 +87,19 @@ def first_refusal(
     protections = tuple(protections)
     reasons = (refuse(form, r, mechanism, p) for r in rules for p in protections)
     return next((reason for reason in reasons if reason), None)
+
+
+def refuse_policy(form: Form, rules: Iterable[str]) -> str | None:
+    """Why no mechanism lets these rules read answers of this form; None when one does."""
+    lines = [line for line in TABLE if line.form == form]
+    readable = dict.fromkeys(name for line in lines for name in line.rules)
+    wrong = next((rule for rule in rules if rule not in readable), None)
+    if wrong is None:
+        return None
+    return (
+        f"rule {wrong!r} cannot read form {form.value!r}: use rule {_or(readable)}"
+        f"{_elsewhere(wrong)}."
+    )
 
 
 def as_markdown() -> str:

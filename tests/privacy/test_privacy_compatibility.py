@@ -7,7 +7,7 @@ import pytest
 
 from fi_stream.federation.member import Mechanism
 from fi_stream.federation.policy import Form, Protection
-from fi_stream.privacy.compatibility import as_markdown, first_refusal, refuse
+from fi_stream.privacy.compatibility import as_markdown, first_refusal, refuse, refuse_policy
 
 RULES = ("hard", "soft", "entropy")
 ALLOWED = {
@@ -41,10 +41,11 @@ def test_a_refusal_names_the_nearest_allowed_choice() -> None:
     assert "Use rule 'hard', or form 'probabilities' with mechanism 'none'" in wrong_rule
 
 
-def test_an_own_rule_goes_with_every_form_that_its_mechanism_gives() -> None:
-    for mechanism, form in ALLOWED:
-        assert refuse(form, "mine:majority", mechanism) is None
-    assert refuse(Form.LABEL, "mine:majority", Mechanism.GAUSSIAN)
+def test_a_policy_is_refused_for_a_rule_that_nobody_knows_or_that_its_form_cannot_feed() -> None:
+    assert "use rule 'soft'" in (refuse_policy(Form.PROBABILITIES, ("soft", "median")) or "")
+    assert "or form 'probabilities'" in (refuse_policy(Form.LABEL, ("hard", "entropy")) or "")
+    assert refuse_policy(Form.PROBABILITIES, RULES) is None
+    assert refuse_policy(Form.LABEL, ("hard",)) is None
 
 
 def test_a_protection_that_no_line_names_is_refused() -> None:

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from documents import blocks, column, section, tables, text_of
+from members import cast
+
+from fi_stream.cli import samples
+from fi_stream.events import envelope, grant, header, payloads, tensors
+from fi_stream.events.payloads import Outcome
+from fi_stream.events.refusals import Reason
+from fi_stream.federation.roster import Role
+from fi_stream.privacy.compatibility import as_markdown
+from fi_stream.sealing import epochs, keyring, waiting
+from fi_stream.transport.catalogue import catalogue
+
+if TYPE_CHECKING:
+    from fi_stream.federation.federation import Federation
+    from fi_stream.values import Value
+
+TEXT = text_of("docs/protocol.md")
+FIELDS: list[tuple[str, int, type[Value]]] = [
+    ("Envelope", 0, envelope.Envelope),
+    ("Header", 0, header.Header),
+    ("Header", 1, header.Ask),
+    ("Header", 2, header.Reply),
+    ("Query", 0, payloads.QueryPayload),
+    ("Tensor", 0, tensors.Tensor),
+    ("Answer", 0, payloads.Answer),
+    ("Noise", 0, payloads.Noise),
+    ("Abstain", 0, payloads.Abstain),
+    ("Result", 0, payloads.ResultPayload),
+    ("Result", 1, payloads.Contributor),
+    ("Result", 2, payloads.Missing),
+    ("Grants", 0, grant.SignedGrant),
+    ("Grants", 1, grant.Grant),
+    ("Grants", 2, grant.Epoch),
+    ("Grants", 3, grant.ReaderGrant),
+    ("Grants", 4, grant.ReaderKeys),
+]
+
+
+@pytest.mark.parametrize(("heading", "number", "kind"), FIELDS, ids=str)
+def test_every_field_on_the_wire_is_documented_in_its_order(
+    heading: str, number: int, kind: type[Value]
+) -> None:
+    table = tables(section(TEXT, heading))[number]
+    assert column(table, "field") == list(kind.model_fields)
+    schema = kind.model_json_schema(mode="serialization")["properties"]
+    for row in table:
+        assert _kind_of(schema[row["field"]]) in _JSON_KINDS[row["kind"]], row
+
+
+def test_the_reasons_have_the_codes_of_the_code() -> None:
+    (rows,) = tables(section(TEXT, "Reasons"))
+    assert {row["reason"]: int(row["code"]) for row in rows} == {r.value: r.code for r in Reason}
+    assert [row["reason"] for row in rows] == [reason.value for reason in Reason]
+
+
+def test_every_reason_has_its_place_in_the_checks_or_is_an_abstention() -> None:
+    checks = section(TEXT, "Checks of an event, in order") + section(
+        TEXT, "Checks of a grant, in order"
+    )
+    abstentions = {Reason.MODEL_FAILED, Reason.OVER_BUDGET, Reason.OVERLOADED}
+    assert {reason for reason in Reason if f"`{reason}`" not in checks} == abstentions
+
+
+def test_the_outcomes_are_those_of_the_code() -> None:
+    assert column(tables(section(TEXT, "Result"))[3], "outcome") == [o.value for o in Outcome]
+
+
+def test_the_table_of_what_goes_with_what_is_the_code_s() -> None:
+    assert as_markdown() in TEXT
+
+
+def test_the_example_task_has_the_hash_that_the_code_gives_it() -> None:
+    task = samples._TASK
+    (line,) = blocks(section(TEXT, "Task and roster"), "json")
+    assert json.loads(line) == task.model_dump(mode="json")
+    assert json.dumps(json.loads(line), sort_keys=True) == line.strip()
+    assert task.hash.hex() in TEXT
+
+
+def test_the_numbers_in_the_words_are_those_of_the_code() -> None:
+    assert payloads.response_length(rows=3, outputs=7) == 512 + 8 * 3 * 7
+    assert payloads._FRAME_STEP == 64
+    assert (epochs.KEY_LIFE, epochs.MOST_MESSAGES) == (3_600_000, 2**24)
+    assert (keyring.MOST_EPOCHS, waiting.MOST_EVENTS) == (256, 256)
+    assert waiting.MOST_BYTES == 4 * 2**20
+    datatypes = next(
+        row["what"] for row in tables(section(TEXT, "Tensor"))[0] if row["field"] == "datatype"
+    )
+    assert datatypes == ", ".join(f"`{datatype}`" for datatype in tensors.Datatype)
+
+
+def test_every_topic_of_the_catalogue_is_named() -> None:
+    named = " ".join(column(tables(section(TEXT, "Kafka"))[0], "topic")).replace("`", "")
+    assert sorted(named.replace(",", "").split()) == sorted(t.name for t in catalogue().topics)
+
+
+def test_grants_go_to_whom_the_table_says(federation: Federation) -> None:
+    groups = {
+        "all participants": federation.participants,
+        "all aggregators": federation.aggregators,
+        "that client": federation.clients[:1],
+        "": (),
+    }
+    rows = {row["sender"]: row for row in tables(section(TEXT, "Who grants whom"))[0]}
+    for role in Role:
+        event_type, audience = epochs.audiences(federation, role)[0]
+        row = rows[role.value]
+        assert row["purpose"].startswith((event_type, f"`{event_type}`"))
+        assert audience.openers == groups[row["may read"]]
+        assert audience.checkers == groups[row["may only check"]]
+
+
+@pytest.fixture
+def federation() -> Federation:
+    return cast().federation
+
+
+_JSON_KINDS = {
+    "member": {"string matching"},
+    "text": {"string", "reference", "constant"},
+    "bytes": {"string of bytes"},
+    "bytes16": {"string of bytes, 16"},
+    "bytes32": {"string of bytes, 32"},
+    "int": {"integer"},
+    "float": {"number"},
+    "map": {"reference"},
+    "array of int": {"array"},
+    "array of map": {"array"},
+    "array of tensor": {"array"},
+}
+
+
+def _kind_of(schema: dict[str, Any]) -> str:
+    """What a field's JSON schema says that it is, an optional one being what it is when there."""
+    schema = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
+    if "$ref" in schema:
+        return "reference"
+    kind: str = schema["type"]
+    if "const" in schema or "enum" in schema:
+        return "constant"
+    if "pattern" in schema:
+        return f"{kind} matching"
+    if schema.get("format", "").startswith(("binary", "base64")):
+        least, most = schema.get("minLength"), schema.get("maxLength")
+        fixed = least == most and least in (16, 32)
+        return f"{kind} of bytes, {least}" if fixed else f"{kind} of bytes"
+    return kind
