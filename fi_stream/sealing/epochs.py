@@ -14,13 +14,14 @@ from fi_stream.errors import SealingError
 from fi_stream.events.codec import pack
 from fi_stream.events.envelope import encode_envelope, event_digest
 from fi_stream.events.grant import Epoch, Grant, ReaderGrant, ReaderKeys, SignedGrant
-from fi_stream.events.header import VERSION, Ask, EventType, Header, Reply
+from fi_stream.events.header import VERSION
 from fi_stream.federation.roster import Role
 from fi_stream.sealing.identity import sealing_key
 from fi_stream.sealing.keys import ContentKey, TagKey
 from fi_stream.values import BrokerMillis, Millis
 
 if TYPE_CHECKING:
+    from fi_stream.events.header import Ask, EventType, Reply
     from fi_stream.federation.federation import Federation
     from fi_stream.sealing.identity import Identity
     from fi_stream.values import MemberId
@@ -72,6 +73,7 @@ class OwnEpoch:
         self.grant = _grant(identity, federation, epoch, audience, (content, tags))
         self._content = ContentKey(content, epoch.epoch)
         self._tags = [TagKey(secret, epoch.epoch) for secret in tags]
+        self._header = _header_of(epoch)
         self._process = os.getpid()
 
     def __repr__(self) -> str:
@@ -92,18 +94,11 @@ class OwnEpoch:
                 f"{self!r} was made before a fork: two processes must not seal under one key. "
                 "Make an epoch in the child."
             )
-        header = pack(
-            Header(
-                type=self.epoch.purpose,
-                v=VERSION,
-                task=self.epoch.task,
-                roster=self.epoch.roster,
-                sender=self.epoch.sender,
-                epoch=self.epoch.epoch,
-                ask=ask,
-                reply=reply,
-            )
-        )
+        # The parts are valid since they were made: a `Header` would only check them once more.
+        fields = {**self._header, "ask": vars(ask)}
+        if reply is not None:
+            fields["reply"] = vars(reply)
+        header = pack(fields)
         nonce, sealed = self._content.seal(header, payload)
         digest = event_digest(header, nonce, sealed)
         tags = b"".join([key.tag(digest) for key in self._tags])
@@ -149,6 +144,18 @@ def audiences(federation: Federation, role: Role) -> list[tuple[EventType, Audie
 def hpke_info(epoch: Epoch, reader: MemberId) -> bytes:
     """What an HPKE ciphertext is bound to: the whole epoch and the one reader."""
     return SIGNED + pack({"epoch": epoch.model_dump(), "reader": reader})
+
+
+def _header_of(epoch: Epoch) -> dict[str, object]:
+    """What every header under this epoch begins with: the fields of `Header`, in its order."""
+    return {
+        "type": epoch.purpose,
+        "v": VERSION,
+        "task": epoch.task,
+        "roster": epoch.roster,
+        "sender": epoch.sender,
+        "epoch": epoch.epoch,
+    }
 
 
 def _grant(

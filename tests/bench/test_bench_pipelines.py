@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench import costs
+from bench.load import Plan
+from bench.rounds import measure
+from bench.setting import Setting
+from fi_stream.transport.apache import ApacheBroker, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Of its own: the bench deletes topics, which no broker of somebody's should see.
+needs_kafka = pytest.mark.skipif(missing() is not None, reason=f"no Apache Kafka: {missing()}")
+
+PLAN = Plan(rate=50.0, light_seconds=0.4, windows=(16,), peak_seconds=0.2)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    with ApacheBroker() as running:
+        yield running.bootstrap
+
+
+@pytest.mark.kafka
+@needs_kafka
+@pytest.mark.parametrize("pipeline", ["bare", "faststream", "noised"])
+def test_every_pipeline_answers_all_queries_rightly(
+    pipeline: str, broker: str, tmp_path: Path
+) -> None:
+    setting = Setting(broker, f"test-{pipeline}", tmp_path / pipeline)
+    measured = measure(pipeline, setting, PLAN)
+    assert measured.light.right == 20
+    assert measured.peaks[0].rate > 0
+
+
+def test_costs_are_measured_for_every_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "_QUERIES", 20)
+    monkeypatch.setattr(costs, "_TIMES", 1)
+    steps = costs.measure()
+    assert {step.role for step in steps} == {"client", "participant", "aggregator"}
+    assert all(step.micros > 0 for step in steps)
+    assert costs.per_response(steps) > 0
