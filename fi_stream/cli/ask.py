@@ -35,7 +35,7 @@ def ask(
     from fi_stream.federation.roster import Role
     from fi_stream.roles.logs import configure_logs
 
-    configure_logs("error")
+    configure_logs("warning")  # such as a broker that is waited for
     _, federation = load_as(Role.CLIENT, member)
     queries = read_rows(rows, federation.task)
     if together:
@@ -62,11 +62,24 @@ async def _ask(
 
 
 def _joined(queries: list[Any]) -> Any:
+    """All rows as one query.
+
+    Raises:
+        QueryError: they do not have the same inputs and shapes.
+    """
     import numpy as np
 
-    if isinstance(queries[0], dict):
-        return {name: np.stack([query[name] for query in queries]) for name in queries[0]}
-    return np.stack(queries)
+    from fi_stream.errors import QueryError
+
+    try:
+        if isinstance(queries[0], dict):
+            return {name: np.stack([query[name] for query in queries]) for name in queries[0]}
+        return np.stack(queries)
+    except (KeyError, TypeError, ValueError) as error:
+        raise QueryError(
+            "the rows do not have the same inputs and shapes, and cannot be asked together: "
+            "correct them, or leave out --together"
+        ) from error
 
 
 def _in_words(result: Result) -> str:

@@ -34,7 +34,8 @@ def demo(
 
     clock = SystemClock()
     configure_logs("error")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl+C
+    # The same as Ctrl+C, which asyncio knows how to end a stream by.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     settings = Settings(
         queries,
         Division(participants=participants, alpha=alpha),

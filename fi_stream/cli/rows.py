@@ -31,7 +31,7 @@ def read_rows(source: Path | None, task: Task) -> list[Any]:
     name = "standard input" if source is None else str(source)
     try:
         rows = _load(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise QueryError(
             f"{name} cannot be read as rows: {error}. Give .npy, .csv (numbers, no heading), or "
             "JSON: a list of rows."
@@ -45,15 +45,20 @@ def _load(source: Path | None) -> Any:
     if source is None:
         rows = json.load(sys.stdin)
     elif source.suffix == ".npy":
-        return np.load(source, allow_pickle=False)
+        rows = np.load(source, allow_pickle=False)
     elif source.suffix == ".csv":
-        return np.loadtxt(source, delimiter=",", ndmin=2)
+        rows = np.loadtxt(source, delimiter=",", ndmin=2) if _says_anything(source) else []
     else:
         rows = json.loads(source.read_text("utf-8"))
-    if not isinstance(rows, list):
+    if not isinstance(rows, list) and not (isinstance(rows, np.ndarray) and rows.ndim):
         msg = "it is not a list of rows"
-        raise ValueError(msg)  # noqa: TRY004 -- every fault of the content is a ValueError here
+        raise ValueError(msg)
     return rows
+
+
+def _says_anything(source: Path) -> bool:
+    # An empty file is a warning to numpy, and to us a file without rows.
+    return bool(source.read_text("utf-8").strip())
 
 
 def _shaped(row: Any, task: Task, where: str) -> Any:

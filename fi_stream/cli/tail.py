@@ -25,7 +25,7 @@ def tail(
 
     from fi_stream.roles.logs import configure_logs
 
-    configure_logs("error")
+    configure_logs("warning")  # such as a broker that is waited for
     asyncio.run(_tail(topic, config, limit, from_beginning=from_beginning, as_json=as_json))
 
 
@@ -88,4 +88,11 @@ def _in_words(fields: Mapping[str, object]) -> str:
     header = fields.get("header")
     what = header if isinstance(header, dict) else {"refused": fields.get("refused")}
     place = f"{fields['topic']}[{fields['partition']}]@{fields['offset']}"
-    return f"{place}  {fields['bytes']} bytes  " + "  ".join(f"{k}={v}" for k, v in what.items())
+    said = "  ".join(f"{key}={_printable(value)}" for key, value in what.items())
+    return f"{place}  {fields['bytes']} bytes  {said}"
+
+
+def _printable(value: object) -> str:
+    """Text as it is, unless it could steer the terminal: nothing here has been verified."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)

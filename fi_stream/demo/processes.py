@@ -88,19 +88,26 @@ class Processes:
             raise FiStreamError(f"{name} failed:\n{_tail(child.log)}")
 
     def stop(self) -> dict[str, dict[str, Any]]:
-        """Stop all, the latest first; returns what each role logged as it stopped."""
-        for child in reversed(self._children):
+        """Stop all; returns what each role logged as it stopped.
+
+        The first of all, the broker, goes last: the others finish with it what they have in hand.
+        """
+        self._end(self._children[1:])
+        self._end(self._children[:1])
+        said = {child.name: _events(child.log, "stopped") for child in self._children}
+        self._children = []
+        return {name: events[-1] for name, events in said.items() if events}
+
+    def _end(self, children: Sequence[_Child]) -> None:
+        for child in children:
             child.process.terminate()
         until = self._clock.monotonic() + STOP_WITHIN
-        for child in self._children:
+        for child in children:
             try:
                 child.process.wait(max(0.1, until - self._clock.monotonic()))
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-        said = {child.name: _events(child.log, "stopped") for child in self._children}
-        self._children = []
-        return {name: events[-1] for name, events in said.items() if events}
 
     def _await(self, name: str, look: Any) -> Any:
         child = next(child for child in self._children if child.name == name)
@@ -132,9 +139,16 @@ def _tail(file: Path) -> str:
 
 @contextmanager
 def _not_interrupted() -> Iterator[None]:
-    """Hold signals back until the work is done; they are delivered then."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    """Hold signals back until the work is done; they are delivered then.
+
+    With handlers, not a mask: a child would inherit the mask and never hear its own SIGTERM.
+    """
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in _STOPS}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

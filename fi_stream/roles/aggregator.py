@@ -2,54 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import structlog
 
-from fi_stream.aggregation.admission import refuse_query
+from fi_stream.aggregation.admission import forgotten_at, refuse_query
 from fi_stream.aggregation.answers import open_response
 from fi_stream.aggregation.join import Answered, Asked, Join
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.errors import TopicError
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
-from fi_stream.events.refusals import Refusal
+from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
-from fi_stream.roles.runtime import with_helpers
-from fi_stream.roles.seat import take_seat
+from fi_stream.roles.runtime import background, interruptible
+from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Group, Outgoing, Partition, Start
-from fi_stream.values import BrokerMillis, Instant
+from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from fi_stream.aggregation.join import Settled
-    from fi_stream.events.header import EventType
+    from fi_stream.events.header import Ask, EventType
     from fi_stream.roles.seat import Seat
     from fi_stream.sealing.gate import Verified
     from fi_stream.transport.port import Reader, Record
+    from fi_stream.values import Instant
 
     Step = Callable[[Join, Verified], Iterable[Settled]]
 
 _log = structlog.get_logger("aggregator")
 
-IDLE = 1.0
+IDLE = 0.25
 """Longest wait for records, in seconds, when no query is open."""
 
 WAITING = 0.01
 """The same while an event waits for its grant, or we wait for partitions."""
 
 
-async def run_aggregator(file: Path | str, stop: asyncio.Event) -> None:
-    """Join answers until asked to stop."""
-    async with take_seat(Role.AGGREGATOR, file) as seat:
+async def run_aggregator(
+    file: Path | str, stop: asyncio.Event, give_up_after: float = GIVE_UP_AFTER
+) -> None:
+    """Join answers until asked to stop; `give_up_after` is for a broker that is down at start.
+
+    Raises:
+        FiStreamError: a file, the topics or the broker is not as it must be.
+    """
+    async with AsyncExitStack() as resources:
+        async with interruptible(stop):  # a broker that is down is waited for
+            taking = take_seat(Role.AGGREGATOR, file, give_up_after)
+            seat = await resources.enter_async_context(taking)
         tally = Tally("aggregator")
         keys = Keys(seat, tally)
         await keys.announce()
@@ -62,14 +73,14 @@ async def run_aggregator(file: Path | str, stop: asyncio.Event) -> None:
         )
         async with seat.transport.reader(what) as reader:
             aggregator = Aggregator(seat, keys, tally, reader)
-            await with_helpers(
-                aggregator.run(stop),
-                {
-                    "aggregator.grants": keys.read_grants(),
-                    "aggregator.announce": keys.keep_announcing(),
-                },
-            )
-        _log.info("stopped", outcomes=aggregator.outcomes, refused=tally.counts())
+            works = {
+                "aggregator.grants": keys.read_grants(),
+                "aggregator.announce": keys.keep_announcing(),
+            }
+            async with background(works):
+                await aggregator.run(stop)
+        outcomes = dict(aggregator.outcomes)
+        _log.info("stopped", member=seat.settings.id, outcomes=outcomes, refused=tally.counts())
 
 
 class Aggregator:
@@ -81,6 +92,7 @@ class Aggregator:
         self._tally = tally
         self._reader = reader
         self._joins: dict[int, Join] = {}
+        self._since = seat.clock.now()
         self.outcomes: Counter[str] = Counter()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,6 +102,7 @@ class Aggregator:
             await self._follow_assignment()
             records = await self._reader.poll(self._patience())
             await self._send(self._take(self._keys.take_released() + records))
+            await asyncio.sleep(0)  # whatever comes in, the keys and the heartbeats go on
 
     def _patience(self) -> float:
         """Seconds until the next query is due, at most."""
@@ -128,15 +141,18 @@ class Aggregator:
 
     def _query(self, join: Join, event: Verified) -> Iterable[Settled]:
         header = event.header
+        if self._too_late(event):
+            return []
         asked = Asked(header.sender, event.digest, header.ask)
-        ends = self._local(header.ask.deadline)
+        ends = self._ends(header.ask)
         refusal = refuse_query(header.ask, self._seat.federation, event.record.at)
         if refusal is not None:
             self._tally.refused(refusal, event.record)
             rejected = join.reject(asked, refusal.reason, ends)
             return [] if isinstance(rejected, Refusal) else [rejected]
-        hop = self._seat.federation.policy.limits.hop_ms / 1000
-        settled, refused = join.query(asked, Instant(ends - hop), ends)
+        hop = self._seat.federation.policy.limits.hop_ms
+        closes = self._seat.clock.local_time_of(BrokerMillis(header.ask.deadline - hop))
+        settled, refused = join.query(asked, closes, ends)
         for one in refused:
             self._tally.refused(one, event.record)
         return [settled] if settled else []
@@ -144,12 +160,12 @@ class Aggregator:
     def _response(self, join: Join, event: Verified) -> Iterable[Settled]:
         header = event.header
         reply = header.reply
-        if reply is None:
+        if reply is None or self._too_late(event):
             return []
         federation = self._seat.federation
         key = (reply.client, header.ask.query)
         answered = Answered(header.sender, reply.digest, event.record.at)
-        ends = self._local(header.ask.deadline)
+        ends = self._ends(header.ask)
         refusal = join.refuse_response(key, answered, ends, self._seat.clock.monotonic())
         if refusal is not None:
             self._tally.refused(refusal, event.record)
@@ -165,8 +181,17 @@ class Aggregator:
         header = event.header
         if header.reply is not None:
             asked = Asked(header.reply.client, header.reply.digest, header.ask)
-            join.settled_elsewhere(asked, self._local(header.ask.deadline))
+            join.settled_elsewhere(asked, self._ends(header.ask))
         return []
+
+    def _too_late(self, event: Verified) -> bool:
+        """Whether nobody waits any more; what was there before we came is not worth counting."""
+        if self._seat.clock.now() < event.header.ask.deadline:
+            return False
+        if event.record.at >= self._since:
+            refusal = Refusal(Reason.LATE, f"a {event.header.type} read after its deadline")
+            self._tally.refused(refusal, event.record)
+        return True
 
     async def _send(self, settled: list[Settled]) -> None:
         """Decide all these queries in one pass and publish their results."""
@@ -182,7 +207,8 @@ class Aggregator:
             labels = tool_labels("result", asked.ask, outcome=one.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))
             self.outcomes[one.outcome] += 1
-        await self._seat.publish(events)
+        latest = max(one.asked.ask.deadline for one in settled)
+        await self._seat.publish(events, until=BrokerMillis(latest))
 
     async def _follow_assignment(self) -> None:
         """Take up newly assigned partitions once their past is known; drop those that went."""
@@ -215,8 +241,9 @@ class Aggregator:
         federation = self._seat.federation
         return Join(federation.participants, federation.policy.quorum)
 
-    def _local(self, at: int) -> Instant:
-        return self._seat.clock.local_time_of(BrokerMillis(at))
+    def _ends(self, ask: Ask) -> Instant:
+        """When a copy of the query would be refused by itself."""
+        return self._seat.clock.local_time_of(forgotten_at(ask, self._seat.federation))
 
 
 def _owned(assigned: frozenset[Partition]) -> set[int]:

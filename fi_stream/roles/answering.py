@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fi_stream.errors import ConfigError
 from fi_stream.events.payloads import Answer
-from fi_stream.events.refusals import Refusal
+from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import to_tensor
 from fi_stream.models.batching import predict_each
 from fi_stream.models.loading import load
@@ -108,7 +108,11 @@ class Answering:
             return prediction
         rows, noise = len(prediction), None
         if self._budget is not None and self._noise.cost is not None:
-            spent = self._budget.spend(client, self._noise.cost.times(rows))
+            try:
+                spent = self._budget.spend(client, self._noise.cost.times(rows))
+            except ConfigError as error:
+                # The ledger cannot be written now: nothing is given that is not on record.
+                return Refusal(Reason.OVERLOADED, str(error))
             if isinstance(spent, Refusal):
                 return spent
             noise = self._noise.declare(rows, spent.total)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
-from collections.abc import AsyncIterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import NoResult, QueryError
@@ -20,14 +19,16 @@ from fi_stream.federation.rows import encode_rows
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.result import Result, read_result
-from fi_stream.roles.seat import take_seat
+from fi_stream.roles.runtime import background
+from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
+from fi_stream.roles.streaming import streamed
 from fi_stream.roles.tally import Tally
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable
     from pathlib import Path
 
     from fi_stream.federation.rows import Rows
@@ -40,19 +41,28 @@ GRACE = 0.1
 """Seconds past its deadline that a result may still be on its way."""
 
 WAITING = 0.01
+"""Longest wait for results, in seconds, while one waits for its grant."""
+
 IDLE = 1.0
+"""The same while none does."""
 
 
 @asynccontextmanager
-async def connect(file: Path | str) -> AsyncIterator[Client]:
+async def connect(
+    file: Path | str, *, give_up_after: float = GIVE_UP_AFTER
+) -> AsyncIterator[Client]:
     """Take a client's seat in its federation; queries may be asked at once.
+
+    Args:
+        file: the client's member.toml.
+        give_up_after: seconds to wait for a broker that is down.
 
     Raises:
         ConfigError: a file is wrong.
         BrokerError: the broker could not be reached in time.
         TopicError: topics are missing or do not fit.
     """
-    async with take_seat(Role.CLIENT, file) as seat:
+    async with take_seat(Role.CLIENT, file, give_up_after) as seat:
         tally = Tally("client")
         keys = Keys(seat, tally)
         topic = catalogue().results.name
@@ -63,22 +73,18 @@ async def connect(file: Path | str) -> AsyncIterator[Client]:
             await reader.starts()
             await keys.announce()
             client = Client(seat, keys, tally, number)
-            async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(work, name=f"client.{name}")
-                    for name, work in (
-                        ("grants", keys.read_grants()),
-                        ("announce", keys.keep_announcing()),
-                        ("send", client.send_queries()),
-                        ("results", client.read_results(reader)),
-                    )
-                ]
-                try:
+            works = {
+                "client.grants": keys.read_grants(),
+                "client.announce": keys.keep_announcing(),
+                "client.send": client.send_queries(),
+                "client.results": client.read_results(reader),
+            }
+            try:
+                async with background(works):
                     await keys.caught_up.wait()
                     yield client
-                finally:
-                    for task in running:
-                        task.cancel()
+            finally:
+                client.leave()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,15 +149,12 @@ class Client:
         A query without a result by its deadline yields a result whose outcome is None.
 
         Raises:
-            QueryError: a query does not fit the task or the policy.
+            QueryError: a query does not fit the task or the policy; those before it have their
+                results first.
         """
-        waiting: deque[asyncio.Future[Result]] = deque()
-        async for one in _each(rows):
-            waiting.append(self.post(one, deadline=deadline, rule=rule))
-            if len(waiting) >= in_flight:
-                yield await _next(waiting, ordered=ordered)
-        while waiting:
-            yield await _next(waiting, ordered=ordered)
+        post = partial(self.post, deadline=deadline, rule=rule)
+        async for result in streamed(post, rows, in_flight, ordered=ordered):
+            yield result
 
     def post(
         self, rows: Rows, *, deadline: float = 1.0, rule: str | None = None
@@ -215,10 +218,18 @@ class Client:
         """Give each result to whoever waits for it."""
         while True:
             patience = WAITING if self._keys.gate.waiting else IDLE
-            for record in self._keys.take_released() + await reader.poll(patience):
+            records = await reader.poll(patience)
+            # After the poll: a grant that came meanwhile must not wait for the next one's end.
+            for record in self._keys.take_released() + records:
                 self._take(record)
             for record, refusal in self._keys.gate.expired(self._seat.clock.monotonic()):
                 self._tally.refused(refusal, record)
+            await asyncio.sleep(0)  # whatever comes in, asking and the timers go on
+
+    def leave(self) -> None:
+        """Give up what is open: nobody reads results any more, so it stays unknown."""
+        for query in list(self._open):
+            self._give_up(query)
 
     def _take(self, record: Record) -> None:
         if record.key not in self._open:
@@ -266,21 +277,3 @@ def _checked_deadline(seconds: float, most_ms: int) -> float:
             f"{most_ms / 1000:g} s"
         )
     return seconds
-
-
-async def _next(waiting: deque[asyncio.Future[Result]], *, ordered: bool) -> Result:
-    if not ordered:
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        first = next(future for future in waiting if future in done)
-        waiting.remove(first)
-        return first.result()
-    return await waiting.popleft()
-
-
-async def _each(rows: Iterable[Rows] | AsyncIterable[Rows]) -> AsyncIterator[Rows]:
-    if isinstance(rows, AsyncIterable):
-        async for one in rows:
-            yield one
-    else:
-        for one in rows:
-            yield one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,8 +18,8 @@ from fi_stream.federation.rows import decode_rows
 from fi_stream.roles.answering import Answering, Asked
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels, trace_of
-from fi_stream.roles.runtime import with_helpers
-from fi_stream.roles.seat import take_seat
+from fi_stream.roles.runtime import background, interruptible
+from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Group, Outgoing, Partition, Start
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("participant")
 
-IDLE = 1.0
+IDLE = 0.25
 """Longest wait for queries, in seconds."""
 
 WAITING = 0.01
@@ -46,25 +46,33 @@ COMMIT_EVERY = 1.0
 """Seconds between two commits of what is answered."""
 
 
-async def run_participant(file: Path | str, stop: asyncio.Event) -> None:
-    """Answer queries until asked to stop."""
-    async with take_seat(Role.PARTICIPANT, file) as seat:
+async def run_participant(
+    file: Path | str, stop: asyncio.Event, give_up_after: float = GIVE_UP_AFTER
+) -> None:
+    """Answer queries until asked to stop; `give_up_after` is for a broker that is down at start.
+
+    Raises:
+        FiStreamError: a file, the model, the topics or the broker is not as it must be.
+    """
+    async with AsyncExitStack() as resources:
+        async with interruptible(stop):  # a broker that is down is waited for
+            taking = take_seat(Role.PARTICIPANT, file, give_up_after)
+            seat = await resources.enter_async_context(taking)
         tally = Tally("participant")
-        with ExitStack() as resources:
-            answering = resources.enter_context(Answering(seat.settings, seat.federation))
-            keys = Keys(seat, tally)
-            await keys.announce()
-            what = Group(seat.group, (catalogue().queries.name,), Start.END)
-            async with seat.transport.reader(what) as reader:
-                participant = Participant(seat, keys, tally, answering)
-                await with_helpers(
-                    participant.run(reader, stop),
-                    {
-                        "participant.grants": keys.read_grants(),
-                        "participant.announce": keys.keep_announcing(),
-                    },
-                )
-            _log.info("stopped", answers=participant.answers, refused=tally.counts())
+        answering = resources.enter_context(Answering(seat.settings, seat.federation))
+        keys = Keys(seat, tally)
+        await keys.announce()
+        what = Group(seat.group, (catalogue().queries.name,), Start.END)
+        async with seat.transport.reader(what) as reader:
+            participant = Participant(seat, keys, tally, answering)
+            works = {
+                "participant.grants": keys.read_grants(),
+                "participant.announce": keys.keep_announcing(),
+            }
+            async with background(works):
+                await participant.run(reader, stop)
+        answers = participant.answers
+        _log.info("stopped", member=seat.settings.id, answers=answers, refused=tally.counts())
 
 
 class Participant:
@@ -97,6 +105,7 @@ class Participant:
                 if answered and clock.monotonic() >= next_commit:
                     await reader.commit(answered)
                     answered, next_commit = {}, clock.monotonic() + COMMIT_EVERY
+                await asyncio.sleep(0)  # whatever comes in, the keys and the heartbeats go on
             await reader.commit(answered)
 
     async def _answer(self, records: Sequence[Record], off_the_loop: ThreadPoolExecutor) -> None:
@@ -164,7 +173,9 @@ class Participant:
         return Outgoing(target, ask.query, sealed.value, labels)
 
     def _forget_past(self) -> None:
-        """Past its deadline a copy of a query is refused as late: it need not be remembered."""
+        """Let go of what is past its deadline: a copy of it is refused as late by itself."""
+        for record, refusal in self._keys.gate.expired(self._seat.clock.monotonic()):
+            self._tally.refused(refusal, record)
         now = self._seat.clock.now()
         while self._seen and next(iter(self._seen.values())) < now:
             del self._seen[next(iter(self._seen))]

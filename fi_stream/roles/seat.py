@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from fi_stream.clock import BrokerClock, SystemClock
-from fi_stream.errors import BrokerError
+from fi_stream.errors import BrokerError, ConfigError, SendUnknown
 from fi_stream.federation.files import load_as
 from fi_stream.sealing.identity import load_identity
 from fi_stream.transport.catalogue import catalogue
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
     from fi_stream.values import BrokerMillis
 
 _log = structlog.get_logger("seat")
+
+PAUSE = 0.2
+"""Seconds before events that were not acknowledged are sent again."""
+
+GIVE_UP_AFTER = 60.0
+"""Seconds that a process waits at start for a broker that is down."""
+
+_ROOM = 4096
+"""Bytes that an event takes on its way besides itself: its key, its labels, its batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,39 +62,62 @@ class Seat:
         """Append events and wait for the acknowledgements; learn the broker's clock from them.
 
         What was not acknowledged is sent again, the same bytes, until `until`: the events may
-        arrive twice, and every reader of them keeps the first.
+        arrive twice, and every reader of them keeps the first. What the broker refuses is tried
+        one by one, so that an event that it never takes costs no other.
 
         Returns:
             Whether all were acknowledged.
         """
-        while events:
+        while True:
             try:
                 for appended in await self.transport.publish(events):
                     if appended.at is not None:
                         self.clock.acknowledged(appended.sent, appended.at)
-            except BrokerError as error:
-                given_up = until is not None and self.clock.now() >= until
-                _log.warning("not acknowledged", events=len(events), error=str(error), up=given_up)
-                if given_up:
+            except SendUnknown as error:
+                over = until is not None and self.clock.now() >= until
+                again = not over
+                _log.warning("not acknowledged", events=len(events), error=str(error), again=again)
+                if over:
                     return False
+                await asyncio.sleep(PAUSE)
+            except (BrokerError, ConfigError) as error:
+                if len(events) > 1:
+                    return all([await self.publish([event], until) for event in events])
+                _log.error("not sent", topic=events[0].target.topic, error=str(error))
+                return False
             else:
-                break
-        return True
+                return True
 
 
 @asynccontextmanager
-async def take_seat(role: Role, file: Path | str) -> AsyncIterator[Seat]:
+async def take_seat(
+    role: Role, file: Path | str, give_up_after: float = GIVE_UP_AFTER
+) -> AsyncIterator[Seat]:
     """Load a member's files, connect to its broker and check the topics.
 
     Raises:
-        ConfigError: a file is wrong.
+        ConfigError: a file is wrong, or the broker's settings do not go with the policy.
         BrokerError: the broker could not be reached in time.
         TopicError: topics are missing or do not fit.
     """
     settings, federation = load_as(role, file)
     identity = load_identity(settings, federation)
     clock = BrokerClock(SystemClock(), Millis(federation.policy.limits.max_skew_ms))
-    async with KafkaTransport(Connection.of(settings.kafka), clock.clock) as transport:
+    connection = _connection(settings, federation)
+    async with KafkaTransport(connection, clock.clock, give_up_after) as transport:
         topics = catalogue()
         await verify(transport, (topics.queries, topics.responses, topics.results, topics.keys))
         yield Seat(settings, federation, identity, clock, transport, role)
+
+
+def _connection(settings: MemberSettings, federation: Federation) -> Connection:
+    """The member's connection, able to send the largest event that the policy allows."""
+    needed = federation.policy.limits.max_message_bytes + _ROOM
+    connection = Connection.of({"message.max.bytes": needed, **settings.kafka})
+    if connection.number("message.max.bytes") < needed:
+        raise ConfigError(
+            f"{settings.directory / 'member.toml'}: message.max.bytes under [kafka] is "
+            f"{connection.number('message.max.bytes')}, and events of this federation may take "
+            f"{needed} with what goes around them: write that or more, or remove the line."
+        )
+    return connection

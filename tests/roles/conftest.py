@@ -1,0 +1,43 @@
+"""A broker of its own for each test, and a stage on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import stage as staging
+
+from fi_stream.transport.embedded import EmbeddedBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, MutableMapping
+    from pathlib import Path
+
+
+@pytest.fixture
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """Everything that this process logs."""
+    with staging.everything_logged() as entries:
+        yield entries
+
+
+@pytest.fixture
+def broker(logs: list[MutableMapping[str, Any]]) -> Iterator[EmbeddedBroker]:
+    """An embedded broker of this test alone."""
+    assert logs is not None
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def build(
+    broker: EmbeddedBroker, logs: list[MutableMapping[str, Any]], tmp_path: Path
+) -> Callable[..., staging.Stage]:
+    """Write a federation for this test's broker; the arguments are those of `stage.build`."""
+
+    def built(**wanted: Any) -> staging.Stage:
+        made = staging.build(tmp_path / "federation", broker.bootstrap, **wanted)
+        made.logs = logs
+        return made
+
+    return built

@@ -1,0 +1,136 @@
+"""What the running roles do on every broker: the embedded one, and Apache Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import stage as staging
+from stage import names_of, rows
+
+from fi_stream import connect
+from fi_stream.federation.roster import Role
+from fi_stream.transport.connection import Connection
+from fi_stream.transport.topics import apply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+    from pathlib import Path
+
+    from stage import Stage, Wire
+
+    from fi_stream.transport.port import Record
+
+EVERYONE = ("agg", "p1", "p2", "p3")
+
+
+class RolesContract:
+    """Laws of a federation at work; a subclass gives `stage`."""
+
+    grouped: bool
+
+    async def test_a_stream_of_queries_is_answered_rightly_and_in_order(self, stage: Stage) -> None:
+        drawn = rows(60)
+        async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+            results = [result async for result in client.stream(drawn, deadline=10.0)]
+        assert [result.outcome for result in results] == ["complete"] * 60
+        assert [result.labels for result in results] == [[name] for name in names_of(drawn)]
+
+    async def test_asks_at_once_after_connect_all_get_their_result(self, stage: Stage) -> None:
+        drawn = rows(25)
+        async with stage.running(*EVERYONE):
+            for _ in range(4):
+                async with connect(stage.file("alice")) as client:
+                    posted = [client.post(row, deadline=10.0) for row in drawn]
+                    results = await asyncio.gather(*posted)
+                assert [result.outcome for result in results] == ["complete"] * 25
+
+    async def test_replicas_of_a_participant_count_as_one(self, stage: Stage) -> None:
+        drawn = rows(20)
+        async with stage.running(*EVERYONE, "p1") as running, connect(stage.file("alice")) as one:
+            async for result in one.stream(drawn, deadline=10.0):
+                assert result.outcome == "complete"
+                assert [each.member for each in result.contributors] == ["p1", "p2", "p3"]
+            await asyncio.sleep(0.1)
+            refused = _ours(await running["agg"].stop())
+        # In a group each query reaches one of them; without, both answer, and the first counts.
+        assert set(refused) <= {"duplicate", "late"}
+        assert (sum(refused.values()) == 0) is self.grouped
+
+    async def test_a_query_keeps_its_partition_whichever_its_client_chose(
+        self, stage: Stage
+    ) -> None:
+        async with (
+            stage.running(*EVERYONE),
+            stage.wire("alice", Role.CLIENT) as wire,
+            wire.results() as results,
+        ):
+            for number in (3, 0, 2, 1):
+                deadline = wire.seat.clock.now() + 10_000
+                ask, event = wire.query(rows(1)[0], partition=number, deadline=deadline)
+                assert await wire.seat.publish([event])
+                result, payload = await results.next()
+                assert payload.outcome == "complete"
+                assert result.record.source.number == number
+                kept = await wire.kept("fi.responses")
+                responses = [record for record in kept if record.key == ask.query]
+                assert [record.source.number for record in responses] == [number] * 3
+
+    async def test_an_aggregator_that_crashed_goes_on_with_what_is_open_and_repeats_nothing(
+        self, stage: Stage
+    ) -> None:
+        async with (
+            stage.running("p1", "p2"),
+            stage.wire("alice", Role.CLIENT) as wire,
+            wire.results() as results,
+        ):
+            async with stage.running("agg") as first:
+                _, past = wire.query(rows(1)[0], deadline=wire.seat.clock.now() + 500)
+                assert await wire.seat.publish([past])
+                assert (await results.next())[1].outcome == "partial"
+                wait = 4000 if self.grouped else 1500  # joining a group takes a while
+                ask, live = wire.query(rows(1)[0], deadline=wire.seat.clock.now() + wait)
+                assert await wire.seat.publish([live])
+                while len(await _under(wire, ask.query)) < 2:
+                    pass
+                await first["agg"].kill()
+            async with stage.running("agg") as second:
+                result, payload = await results.next(within=15.0)
+                assert result.header.ask == ask
+                assert payload.outcome == "partial"
+                assert [one.member for one in payload.contributors] == ["p1", "p2"]
+                assert await results.gather(0.3) == []
+                assert not _ours(await second["agg"].stop())
+
+
+def _ours(refused: Mapping[str, int]) -> Mapping[str, int]:
+    """Without the events of other tests, which share the broker's topics."""
+    return {reason: count for reason, count in refused.items() if reason != "wrong_task"}
+
+
+async def _under(wire: Wire, query: bytes) -> list[Record]:
+    return [record for record in await wire.kept("fi.responses") if record.key == query]
+
+
+class TestEmbedded(RolesContract):
+    grouped = False
+
+    @pytest.fixture
+    def stage(self, build: Callable[..., Stage]) -> Stage:
+        return build()
+
+
+@pytest.mark.kafka
+class TestApacheKafka(RolesContract):
+    grouped = True
+
+    @pytest.fixture
+    def stage(
+        self, apache_broker: str, logs: list[MutableMapping[str, Any]], tmp_path: Path
+    ) -> Stage:
+        asyncio.run(apply(Connection.to(apache_broker)))
+        kafka = "session.timeout.ms = 6000"
+        made = staging.build(tmp_path / "federation", apache_broker, kafka=kafka)
+        made.logs = logs
+        return made
