@@ -197,14 +197,14 @@ class Aggregator:
         """Decide all these queries in one pass and publish their results."""
         if not settled:
             return
-        topic = catalogue().results.name
+        topic, task = catalogue().results.name, self._seat.federation.task.hash
         events = []
         for one, payload in zip(settled, result_payloads(settled), strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
             sealed = self._keys.epoch(asked.client).seal(asked.ask, reply, frame(payload))
             target = Partition(topic, asked.ask.partition)
-            labels = tool_labels("result", asked.ask, outcome=one.outcome)
+            labels = tool_labels("result", task, asked.ask, outcome=one.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))
             self.outcomes[one.outcome] += 1
         latest = max(one.asked.ask.deadline for one in settled)

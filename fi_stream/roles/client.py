@@ -197,7 +197,8 @@ class Client:
         asked = self._seat.clock.monotonic()
         self._open[ask.query] = _Open(ask, sealed.digest, asked, result, timer)
         target = Partition(catalogue().queries.name, ask.partition)
-        event = Outgoing(target, ask.query, sealed.value, tool_labels("query", ask))
+        labels = tool_labels("query", self._seat.federation.task.hash, ask)
+        event = Outgoing(target, ask.query, sealed.value, labels)
         self._outbox.append((ask.deadline, event))
         self._wake.set()
         return result

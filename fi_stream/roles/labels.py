@@ -13,12 +13,18 @@ Labels = tuple[tuple[str, bytes], ...]
 
 
 def tool_labels(
-    kind: EventType, ask: Ask, *, outcome: str | None = None, trace: bytes | None = None
+    kind: EventType,
+    task: bytes,
+    ask: Ask,
+    *,
+    outcome: str | None = None,
+    trace: bytes | None = None,
 ) -> Labels:
-    """The type, version and query id of an event, an outcome and a W3C trace if there is one."""
+    """An event's type, version, task and query id; an outcome and a W3C trace if there is one."""
     labels = [
         ("type", kind.encode()),
         ("v", b"%d" % VERSION),
+        ("task", task.hex().encode()),
         ("query-id", ask.query.hex().encode()),
     ]
     if outcome is not None:

@@ -169,7 +169,9 @@ class Participant:
         )
         sealed = self._keys.epoch().seal(ask, reply, payload)
         target = Partition(catalogue().responses.name, ask.partition)
-        labels = tool_labels("response", ask, trace=trace_of(query.event.record.headers))
+        labels = tool_labels(
+            "response", header.task, ask, trace=trace_of(query.event.record.headers)
+        )
         return Outgoing(target, ask.query, sealed.value, labels)
 
     def _forget_past(self) -> None:

@@ -12,6 +12,7 @@ import structlog
 from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.errors import BrokerError, ConfigError, SendUnknown
 from fi_stream.federation.files import load_as
+from fi_stream.privacy.compatibility import refuse_policy
 from fi_stream.sealing.identity import load_identity
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
@@ -101,6 +102,9 @@ async def take_seat(
         TopicError: topics are missing or do not fit.
     """
     settings, federation = load_as(role, file)
+    refusal = refuse_policy(federation.policy.form, federation.policy.rules)
+    if refusal is not None:
+        raise ConfigError(f"{settings.member.federation}: [policy] rules: {refusal}")
     identity = load_identity(settings, federation)
     clock = BrokerClock(SystemClock(), Millis(federation.policy.limits.max_skew_ms))
     connection = _connection(settings, federation)
