@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from bench import job
 from bench.federated import Variant, federation_of
 from fi_stream.aggregation.answers import open_response
-from fi_stream.aggregation.join import Answered, Asked, Join
+from fi_stream.aggregation.facts import Answered, Asked
+from fi_stream.aggregation.join import Join
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.events.header import Ask, Reply
@@ -34,7 +35,7 @@ from fi_stream.values import Instant, Millis
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fi_stream.aggregation.join import Settled
+    from fi_stream.aggregation.facts import Settled
     from fi_stream.events.header import EventType
     from fi_stream.sealing.epochs import OwnEpoch
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fi_stream.aggregation.evaluate import one_hot
-from fi_stream.aggregation.join import Answered, Given
+from fi_stream.aggregation.facts import Answered, Given
 from fi_stream.events.payloads import Abstain, Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import Datatype, Tensor, to_array
@@ -30,7 +30,7 @@ def open_response(
     Returns:
         What it says; one that cannot be used stands as an abstain, with the refusal that says why.
     """
-    answered = Answered(event.header.sender, reply.digest, event.record.at)
+    answered = Answered(event.header.sender, reply.digest, event.record.at, event.record.offset)
     if reply.kind == "abstain":
         abstain = event.open(Abstain)
         if isinstance(abstain, Refusal):

@@ -6,76 +6,24 @@ Pure: what happened and the time go in, what to do comes out. There is no clock 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from fi_stream.aggregation.facts import Answered, Asked, Given, Key, Marks, Settled
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from fi_stream.events.header import Ask
-    from fi_stream.events.payloads import Noise
-    from fi_stream.values import BrokerMillis, Instant, MemberId
+    from fi_stream.values import Instant, MemberId
 
 MOST_ORPHANS = 4096
 """Responses of one participant that may wait for their queries."""
 
 STALE = frozenset({Reason.LATE, Reason.CLOCK_SKEW})
 """Reasons to refuse a query that any old query gets when it is replayed."""
-
-Key = tuple[str, bytes]
-"""A query's client and id. The id alone is not enough: two clients may choose the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A verified query."""
-
-    client: MemberId
-    digest: bytes
-    ask: Ask
-
-    @property
-    def key(self) -> Key:
-        """What its responses find it by."""
-        return self.client, self.ask.query
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Who answered which query event, and when the broker appended that."""
-
-    member: MemberId
-    digest: bytes
-    at: BrokerMillis
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Given:
-    """An opened response: a prediction [rows, classes], or the reason why there is none."""
-
-    answered: Answered
-    model: str
-    prediction: NDArray[np.float64] | None
-    reason: Reason | None = None
-    noise: Noise | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Settled:
-    """A query with its outcome: what to evaluate and send; `answers` in order of member id."""
-
-    asked: Asked
-    outcome: Outcome
-    answers: Mapping[MemberId, Given]
-    missing: Mapping[MemberId, Reason | None]
-    reason: Reason | None = None
 
 
 @dataclass(slots=True)
@@ -101,6 +49,9 @@ class Join:
         self._quorum = quorum
         self._entries: dict[Key, _Entry] = {}
         self._timers: list[tuple[Instant, Key]] = []
+        self._closing: list[tuple[Instant, Key]] = []
+        self._opened: deque[tuple[int, Key]] = deque()
+        self._held: deque[tuple[int, Key]] = deque()
         self._orphans: Counter[str] = Counter()
         self._open = 0
 
@@ -135,6 +86,8 @@ class Join:
             return None, [Refusal(Reason.DUPLICATE if same else Reason.REPLAYED, asked.client)]
         entry, early = self._adopt(asked, closes, ends)
         self._open += 1
+        heapq.heappush(self._closing, (closes, asked.key))
+        self._opened.append((asked.offset, asked.key))
         refused = []
         for given in early:
             refusal = _unfit(asked, given.answered)
@@ -176,6 +129,7 @@ class Join:
             heapq.heappush(self._timers, (ends, key))
         member = given.answered.member
         entry.given[member] = given
+        self._held.append((given.answered.offset, key))
         if entry.asked is None:
             self._orphans[member] += 1
             if ends > entry.until:
@@ -228,6 +182,35 @@ class Join:
         """When `due` has something to do next, at the earliest."""
         return self._timers[0][0] if self._timers else None
 
+    def next_close(self) -> Instant | None:
+        """When the next query closes with what there is."""
+        while self._closing:
+            closes, key = self._closing[0]
+            entry = self._entries.get(key)
+            if entry is not None and not entry.settled and entry.until == closes:
+                return closes
+            heapq.heappop(self._closing)
+        return None
+
+    def marks(self) -> Marks:
+        """The lowest offsets of what is still open or waits for its query."""
+        oldest: Asked | None = None
+        while self._opened and oldest is None:
+            offset, key = self._opened[0]
+            entry = self._entries.get(key)
+            asked = None if entry is None or entry.settled else entry.asked
+            if asked is not None and asked.offset == offset:
+                oldest = asked
+            else:
+                self._opened.popleft()
+        while self._held and not self._holds(self._held[0][1]):
+            self._held.popleft()
+        return Marks(
+            queries=oldest.offset if oldest else None,
+            responses=self._held[0][0] if self._held else None,
+            results=oldest.results if oldest else None,
+        )
+
     def _adopt(self, asked: Asked, until: Instant, ends: Instant) -> tuple[_Entry, Sequence[Given]]:
         """A fresh entry for a query, and the answers that came before it."""
         before = self._entries.get(asked.key)
@@ -248,6 +231,10 @@ class Join:
         if self._orphans[member] >= MOST_ORPHANS:
             return Refusal(Reason.OVERLOADED, f"{member}: too many answers without queries")
         return None
+
+    def _holds(self, key: Key) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and not entry.settled
 
     def _complete(self, asked: Asked, entry: _Entry) -> Settled | None:
         if len(entry.given) < len(self._participants):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fi_stream.aggregation.evaluate import Decision
-    from fi_stream.aggregation.join import Settled
+    from fi_stream.aggregation.facts import Settled
 
 _DECIDED = (Outcome.COMPLETE, Outcome.DECIDED, Outcome.PARTIAL)
 

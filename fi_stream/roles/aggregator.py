@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from fi_stream.aggregation.admission import forgotten_at, refuse_query
-from fi_stream.aggregation.answers import open_response
-from fi_stream.aggregation.join import Answered, Asked, Join
 from fi_stream.aggregation.results import result_payloads
-from fi_stream.errors import TopicError
+from fi_stream.errors import BrokerError, TopicError
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
-from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
+from fi_stream.roles.joining import Joining
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.runtime import background, interruptible
@@ -25,20 +23,16 @@ from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Group, Outgoing, Partition, Start
-from fi_stream.values import BrokerMillis
+from fi_stream.values import Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from fi_stream.aggregation.join import Settled
-    from fi_stream.events.header import Ask, EventType
+    from fi_stream.aggregation.facts import Settled
     from fi_stream.roles.seat import Seat
-    from fi_stream.sealing.gate import Verified
-    from fi_stream.transport.port import Reader, Record
-    from fi_stream.values import Instant
+    from fi_stream.transport.port import Reader
 
-    Step = Callable[[Join, Verified], Iterable[Settled]]
 
 _log = structlog.get_logger("aggregator")
 
@@ -47,6 +41,15 @@ IDLE = 0.25
 
 WAITING = 0.01
 """The same while an event waits for its grant, or we wait for partitions."""
+
+DRAINING = 0.002
+"""The same while answers are read that came before a deadline which has just passed."""
+
+LONGEST_DRAIN = 2.0
+"""Seconds after which a query closes, although not all that came before its deadline is read."""
+
+COMMIT_EVERY = 1.0
+"""Seconds between two commits of the marks."""
 
 
 async def run_aggregator(
@@ -68,7 +71,7 @@ async def run_aggregator(
         what = Group(
             seat.group,
             (topics.queries.name, topics.responses.name, topics.results.name),
-            Start.END,
+            Start.BEGINNING,
             paused=True,
         )
         async with seat.transport.reader(what) as reader:
@@ -84,117 +87,75 @@ async def run_aggregator(
 
 
 class Aggregator:
-    """One process's share of the partitions: a join for each, and the loop that feeds them."""
+    """The loop of one process: read, join, send; and what it must know before it may do so."""
 
     def __init__(self, seat: Seat, keys: Keys, tally: Tally, reader: Reader) -> None:
         self._seat = seat
         self._keys = keys
-        self._tally = tally
         self._reader = reader
-        self._joins: dict[int, Join] = {}
-        self._since = seat.clock.now()
+        self._joining = Joining(seat, keys.gate, tally)
+        self._draining: dict[int, _Drain] = {}
+        self._next_commit = seat.clock.monotonic()
         self.outcomes: Counter[str] = Counter()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read, join, send, until asked to stop."""
+        """Read, join, send, and commit what need not be read again, until asked to stop."""
         await self._keys.caught_up.wait()
         while not stop.is_set():
-            await self._follow_assignment()
+            await self._follow_assignment(stop)
             records = await self._reader.poll(self._patience())
-            await self._send(self._take(self._keys.take_released() + records))
+            await self._send(self._joining.take(self._keys.take_released() + records))
+            await self._send(await self._close_due())
+            if self._seat.clock.monotonic() >= self._next_commit:
+                await self._commit()
             await asyncio.sleep(0)  # whatever comes in, the keys and the heartbeats go on
+        await self._commit()
 
     def _patience(self) -> float:
         """Seconds until the next query is due, at most."""
+        if self._draining:
+            return DRAINING
         now = self._seat.clock.monotonic()
-        due = [when for join in self._joins.values() if (when := join.next_due()) is not None]
-        unassigned = not self._joins
-        most = WAITING if self._keys.gate.waiting or unassigned else IDLE
-        return max(0.0, min(most, min(due) - now)) if due else most
+        joins = self._joining.joins.values()
+        due = [when for join in joins if (when := join.next_close()) is not None]
+        most = WAITING if self._keys.gate.waiting or not joins else IDLE
+        return max(0.0, min([most, *(when - now for when in due)]))
 
-    def _take(self, records: list[Record]) -> list[Settled]:
-        """Everything that these records and the time settle."""
-        topics = catalogue()
-        settled: list[Settled] = []
-        # A result says that its query is settled: it must not wait behind that query.
-        steps: tuple[tuple[str, EventType, Step], ...] = (
-            (topics.results.name, "result", self._result),
-            (topics.queries.name, "query", self._query),
-            (topics.responses.name, "response", self._response),
-        )
-        for topic, kind, take in steps:
-            for record in records:
-                if record.source.topic != topic:
-                    continue
-                event = self._keys.gate.admit(record, kind)
-                join = self._joins.get(record.source.number)
-                if isinstance(event, Refusal):
-                    self._tally.refused(event, record)
-                elif event is not None and join is not None:
-                    settled += take(join, event)
+    async def _close_due(self) -> list[Settled]:
+        """Settle what is due, once all is read that was appended until then (DESIGN 8.3)."""
         now = self._seat.clock.monotonic()
-        for join in self._joins.values():
-            settled += join.due(now)
-        for record, refusal in self._keys.gate.expired(now):
-            self._tally.refused(refusal, record)
+        joins = self._joining.joins
+        settled: list[Settled] = []
+        fresh = []
+        for number, join in joins.items():
+            closes = join.next_close()
+            if closes is None or closes > now:
+                settled += join.due(now)  # nothing closes: it only forgets
+            elif number not in self._draining:
+                fresh.append(number)
+        if fresh:
+            topic = catalogue().responses.name
+            ends = await self._ends([Partition(topic, number) for number in fresh])
+            self._draining |= {each.number: _Drain(now, end) for each, end in ends.items()}
+        if self._draining:
+            at = await self._reader.starts()
+            for number, drain in list(self._draining.items()):
+                read = at.get(Partition(catalogue().responses.name, number), 0)
+                if read >= drain.end or now >= drain.moment + LONGEST_DRAIN:
+                    del self._draining[number]
+                    settled += joins[number].due(drain.moment)
         return settled
 
-    def _query(self, join: Join, event: Verified) -> Iterable[Settled]:
-        header = event.header
-        if self._too_late(event):
-            return []
-        asked = Asked(header.sender, event.digest, header.ask)
-        ends = self._ends(header.ask)
-        refusal = refuse_query(header.ask, self._seat.federation, event.record.at)
-        if refusal is not None:
-            self._tally.refused(refusal, event.record)
-            rejected = join.reject(asked, refusal.reason, ends)
-            return [] if isinstance(rejected, Refusal) else [rejected]
-        hop = self._seat.federation.policy.limits.hop_ms
-        closes = self._seat.clock.local_time_of(BrokerMillis(header.ask.deadline - hop))
-        settled, refused = join.query(asked, closes, ends)
-        for one in refused:
-            self._tally.refused(one, event.record)
-        return [settled] if settled else []
-
-    def _response(self, join: Join, event: Verified) -> Iterable[Settled]:
-        header = event.header
-        reply = header.reply
-        if reply is None or self._too_late(event):
-            return []
-        federation = self._seat.federation
-        key = (reply.client, header.ask.query)
-        answered = Answered(header.sender, reply.digest, event.record.at)
-        ends = self._ends(header.ask)
-        refusal = join.refuse_response(key, answered, ends, self._seat.clock.monotonic())
-        if refusal is not None:
-            self._tally.refused(refusal, event.record)
-            return []
-        form, classes = federation.policy.form, len(federation.task.classes)
-        given, refusal = open_response(event, reply, form, classes)
-        if refusal is not None:
-            self._tally.refused(refusal, event.record)
-        settled = join.response(key, given, ends)
-        return [settled] if settled else []
-
-    def _result(self, join: Join, event: Verified) -> Iterable[Settled]:
-        header = event.header
-        if header.reply is not None:
-            asked = Asked(header.reply.client, header.reply.digest, header.ask)
-            join.settled_elsewhere(asked, self._ends(header.ask))
-        return []
-
-    def _too_late(self, event: Verified) -> bool:
-        """Whether nobody waits any more; what was there before we came is not worth counting."""
-        if self._seat.clock.now() < event.header.ask.deadline:
-            return False
-        if event.record.at >= self._since:
-            refusal = Refusal(Reason.LATE, f"a {event.header.type} read after its deadline")
-            self._tally.refused(refusal, event.record)
-        return True
+    async def _ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Where these end now; nothing while the broker does not say."""
+        try:
+            return await self._reader.ends(partitions)
+        except BrokerError as error:
+            _log.warning("the broker does not answer", error=str(error))
+            return {}
 
     async def _send(self, settled: list[Settled]) -> None:
-        """Decide all these queries in one pass and publish their results."""
+        """Decide all these queries in one pass; publish their results, however long it takes."""
         if not settled:
             return
         topic, task = catalogue().results.name, self._seat.federation.task.hash
@@ -207,43 +168,76 @@ class Aggregator:
             labels = tool_labels("result", task, asked.ask, outcome=one.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))
             self.outcomes[one.outcome] += 1
-        latest = max(one.asked.ask.deadline for one in settled)
-        await self._seat.publish(events, until=BrokerMillis(latest))
+        await self._seat.publish(events)
 
-    async def _follow_assignment(self) -> None:
+    async def _commit(self) -> None:
+        """Keep, for whoever reads these partitions next, where to begin; its effects are known."""
+        self._next_commit = Instant(self._seat.clock.monotonic() + COMMIT_EVERY)
+        if self._joining.catching_up:
+            return
+        at = await self._reader.starts()
+        topics = catalogue()
+        offsets: dict[Partition, int] = {}
+        for number, join in self._joining.joins.items():
+            marks = join.marks()
+            for topic, mark in (
+                (topics.queries.name, marks.queries),
+                (topics.responses.name, marks.responses),
+                (topics.results.name, marks.results),
+            ):
+                partition = Partition(topic, number)
+                if partition in at:
+                    waiting = self._keys.gate.oldest_waiting(partition)
+                    offsets[partition] = min(
+                        offset for offset in (at[partition], mark, waiting) if offset is not None
+                    )
+        await self._reader.commit(offsets)
+
+    async def _follow_assignment(self, stop: asyncio.Event) -> None:
         """Take up newly assigned partitions once their past is known; drop those that went."""
         assigned = self._reader.assignment_changed()
-        if assigned is None:
-            return
-        numbers = _owned(assigned)
-        self._joins = {number: self._joins.get(number) or self._join() for number in numbers}
-        await self._recover(assigned)
+        while assigned is not None and not stop.is_set():
+            self._joining.begin(_owned(assigned))
+            self._draining = {}
+            changed = await self._catch_up(assigned, stop)
+            if changed is None and assigned:
+                numbers = sorted(self._joining.joins)
+                _log.info("ready", member=self._seat.settings.id, partitions=numbers)
+            assigned = changed
 
-    async def _recover(self, assigned: frozenset[Partition]) -> None:
-        """Read again what may still matter: first all results, so that nothing is settled twice."""
-        if not assigned:
-            return
-        limits = self._seat.federation.policy.limits
-        since = self._seat.clock.now() - 2 * limits.max_deadline_ms - limits.max_skew_ms
-        await self._reader.seek_to_time(assigned, BrokerMillis(since))
-        results = [p for p in assigned if p.topic == catalogue().results.name]
-        ends = await self._reader.ends(results)
-        self._reader.resume(results)
-        while True:
-            at = await self._reader.starts()
-            if all(at.get(partition, end) >= end for partition, end in ends.items()):
-                break
-            await self._send(self._take(await self._reader.poll(WAITING)))
-        self._reader.resume(assigned)
-        _log.info("ready", member=self._seat.settings.id, partitions=sorted(self._joins))
+    async def _catch_up(
+        self, assigned: frozenset[Partition], stop: asyncio.Event
+    ) -> frozenset[Partition] | None:
+        """Read from the marks to the end: results, so that nothing is settled twice, then the rest.
 
-    def _join(self) -> Join:
-        federation = self._seat.federation
-        return Join(federation.participants, federation.policy.quorum)
+        Returns:
+            The next assignment, if it changed meanwhile: all begins again.
+        """
+        ends: Mapping[Partition, int] = {}
+        while assigned and not ends and not stop.is_set():
+            ends = await self._ends(assigned)
+        topics = catalogue()
+        for topic in (topics.results.name, topics.queries.name, topics.responses.name):
+            partitions = [each for each in assigned if each.topic == topic]
+            self._reader.resume(partitions)
+            while not stop.is_set():
+                changed = self._reader.assignment_changed()
+                if changed is not None:
+                    return changed
+                at = await self._reader.starts()
+                if all(at.get(each, 0) >= ends.get(each, 0) for each in partitions):
+                    break
+                await self._send(self._joining.take(await self._reader.poll(WAITING)))
+        self._joining.catching_up = False
+        return None
 
-    def _ends(self, ask: Ask) -> Instant:
-        """When a copy of the query would be refused by itself."""
-        return self._seat.clock.local_time_of(forgotten_at(ask, self._seat.federation))
+
+@dataclass(frozen=True, slots=True)
+class _Drain:
+    """Queries that were due at `moment` settle when responses are read up to `end`."""
+
+    moment: Instant
+    end: int
 
 
 def _owned(assigned: frozenset[Partition]) -> set[int]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fi_stream.events.header import EventType, Header
     from fi_stream.federation.federation import Federation
     from fi_stream.sealing.keyring import ReadingEpoch
-    from fi_stream.transport.port import Record
+    from fi_stream.transport.port import Partition, Record
     from fi_stream.values import Value
 
     T = TypeVar("T", bound=Value)
@@ -64,6 +64,10 @@ class Gate:
     def waiting(self) -> int:
         """Events that wait for a grant."""
         return len(self._waiting)
+
+    def oldest_waiting(self, source: Partition) -> int | None:
+        """The lowest offset of this partition that waits for a grant."""
+        return self._waiting.oldest(source)
 
     def admit(self, record: Record, expected: EventType) -> Verified | Refusal | None:
         """Check one event; None when it waits for its grant."""

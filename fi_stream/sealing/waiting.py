@@ -11,7 +11,7 @@ from fi_stream.events.refusals import Reason, Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fi_stream.transport.port import Record
+    from fi_stream.transport.port import Partition, Record
     from fi_stream.values import Instant
 
 MOST_EVENTS = 256
@@ -34,6 +34,16 @@ class WaitingRoom:
 
     def __len__(self) -> int:
         return sum(len(bench.events) for bench in self._benches.values())
+
+    def oldest(self, source: Partition) -> int | None:
+        """The lowest offset of this partition among the events that wait."""
+        offsets = (
+            record.offset
+            for bench in self._benches.values()
+            for _, record, _ in bench.events
+            if record.source == source
+        )
+        return min(offsets, default=None)
 
     def add(self, sender: str, epoch: bytes, record: Record, until: Instant) -> Refusal | None:
         """Keep an event for its grant; `unknown_epoch` when its sender has too many waiting.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _EMBEDDED_FETCH_WAIT: Final = 5
 _FETCH_WAIT: Final = 500
 _GOODBYE: Final = 3.0
+_LONGEST_SLEEP: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,9 @@ def _arguments(connection: Connection, reading: Reading) -> dict[str, Any]:
         "partition_assignment_strategy": (RangePartitionAssignor,),
         # New data does not wake a waiting fetch of the embedded broker.
         "fetch_max_wait_ms": _EMBEDDED_FETCH_WAIT if embedded else wait,
+        # A seek at the moment in which a position was reset leaves aiokafka's fetcher asleep for
+        # this long, 200 ms if nobody says otherwise: the first result would wait for it.
+        "consumer_timeout_ms": _LONGEST_SLEEP,
         "fetch_min_bytes": connection.number("fetch.min.bytes"),
         "fetch_max_bytes": connection.number("fetch.max.bytes"),
         "max_partition_fetch_bytes": connection.number("max.partition.fetch.bytes"),

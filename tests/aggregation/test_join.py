@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fi_stream.aggregation.join import (
-    MOST_ORPHANS,
-    Answered,
-    Asked,
-    Given,
-    Join,
-    Key,
-    Settled,
-)
+from fi_stream.aggregation.facts import Answered, Asked, Given, Key, Settled
+from fi_stream.aggregation.join import MOST_ORPHANS, Join
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason, Refusal

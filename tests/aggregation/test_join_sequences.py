@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fi_stream.aggregation.join import Answered, Asked, Given, Join, Key, Settled
+from fi_stream.aggregation.facts import Answered, Asked, Given, Key, Settled
+from fi_stream.aggregation.join import Join
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Noise, Outcome, frame

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fi_stream.aggregation.join import Answered, Asked, Given, Settled
+from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,6 +103,46 @@ class RolesContract:
                 assert [one.member for one in payload.contributors] == ["p1", "p2"]
                 assert await results.gather(0.3) == []
                 assert not _ours(await second["agg"].stop())
+
+    async def test_a_query_whose_deadline_passed_while_no_aggregator_ran_has_one_outcome(
+        self, stage: Stage
+    ) -> None:
+        async with (
+            stage.running("p1", "p2", "p3"),
+            stage.wire("alice", Role.CLIENT) as wire,
+            wire.results() as results,
+        ):
+            ask, event = wire.query(rows(1)[0], deadline=wire.seat.clock.now() + 400)
+            assert await wire.seat.publish([event])
+            while len(await _under(wire, ask.query)) < 3:
+                pass
+            await asyncio.sleep((ask.deadline - wire.seat.clock.now()) / 1000 + 0.05)
+            async with stage.running("agg"):
+                result, payload = await results.next(within=15.0)
+                assert result.header.ask == ask
+                assert payload.outcome == "complete"
+                assert await results.gather(0.3) == []
+            async with stage.running("agg") as again:
+                assert await results.gather(0.5) == []
+                assert not _ours(await again["agg"].stop())
+
+    async def test_an_answer_that_came_in_time_counts_however_late_it_is_read(
+        self, stage: Stage
+    ) -> None:
+        async with (
+            stage.running("agg", "p1", "p2") as running,
+            stage.wire("alice", Role.CLIENT) as wire,
+            wire.results() as results,
+        ):
+            ask, event = wire.query(rows(1)[0], deadline=wire.seat.clock.now() + 600)
+            assert await wire.seat.publish([event])
+            while len(await _under(wire, ask.query)) < 2:
+                pass
+            time.sleep(0.8)  # noqa: ASYNC251  the whole process stands still, the aggregator with it
+            result, payload = await results.next(within=15.0)
+            assert result.header.ask == ask
+            assert [one.member for one in payload.contributors] == ["p1", "p2"]
+            assert not _ours(await running["agg"].stop())
 
 
 def _ours(refused: Mapping[str, int]) -> Mapping[str, int]:

@@ -1,0 +1,80 @@
+"""What the join is told and what it says: queries, answers, and queries with their outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fi_stream.events.header import Ask
+    from fi_stream.events.payloads import Noise, Outcome
+    from fi_stream.events.refusals import Reason
+    from fi_stream.values import BrokerMillis, MemberId
+
+Key = tuple[str, bytes]
+"""A query's client and id. The id alone is not enough: two clients may choose the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A verified query: the event at `offset`, read when results up to `results` were known."""
+
+    client: MemberId
+    digest: bytes
+    ask: Ask
+    offset: int = 0
+    results: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What its responses find it by."""
+        return self.client, self.ask.query
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Who answered which query event, and where and when the broker appended that."""
+
+    member: MemberId
+    digest: bytes
+    at: BrokerMillis
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """An opened response: a prediction [rows, classes], or the reason why there is none."""
+
+    answered: Answered
+    model: str
+    prediction: NDArray[np.float64] | None
+    reason: Reason | None = None
+    noise: Noise | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """A query with its outcome: what to evaluate and send; `answers` in order of member id."""
+
+    asked: Asked
+    outcome: Outcome
+    answers: Mapping[MemberId, Given]
+    missing: Mapping[MemberId, Reason | None]
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """From where a partition must be read again so that no open query is forgotten (DESIGN 8.4).
+
+    Each is an offset, or None when nothing is held there: what was read need not be read again.
+    """
+
+    queries: int | None
+    responses: int | None
+    results: int | None

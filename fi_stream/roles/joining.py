@@ -1,0 +1,138 @@
+"""What the aggregator does with each record: verify it, and tell the join of its partition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fi_stream.aggregation.admission import forgotten_at, refuse_query
+from fi_stream.aggregation.answers import open_response
+from fi_stream.aggregation.facts import Answered, Asked
+from fi_stream.aggregation.join import Join
+from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.transport.catalogue import catalogue
+from fi_stream.values import BrokerMillis, Instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fi_stream.aggregation.facts import Settled
+    from fi_stream.events.header import EventType
+    from fi_stream.roles.seat import Seat
+    from fi_stream.roles.tally import Tally
+    from fi_stream.sealing.gate import Gate, Verified
+    from fi_stream.transport.port import Record
+
+    Step = Callable[[Join, Verified], Iterable[Settled]]
+
+_BEGINNING = Instant(0.0)
+
+
+class Joining:
+    """The joins of the partitions that this process owns.
+
+    While `catching_up`, what is read has happened already: copies are expected, and no answer is
+    too late for a query that is still to be read.
+    """
+
+    def __init__(self, seat: Seat, gate: Gate, tally: Tally) -> None:
+        self._seat = seat
+        self._gate = gate
+        self._tally = tally
+        self._results: dict[int, int] = {}
+        self.joins: dict[int, Join] = {}
+        self.catching_up = False
+
+    def begin(self, numbers: Iterable[int]) -> None:
+        """Own these partitions from now on; what was known of any is read again."""
+        federation = self._seat.federation
+        self.joins = {
+            number: Join(federation.participants, federation.policy.quorum) for number in numbers
+        }
+        self._results = {}
+        self.catching_up = True
+
+    def take(self, records: list[Record]) -> list[Settled]:
+        """What these records settle by themselves."""
+        topics = catalogue()
+        settled: list[Settled] = []
+        # A result says that its query is settled: it must not wait behind that query.
+        steps: tuple[tuple[str, EventType, Step], ...] = (
+            (topics.results.name, "result", self._result),
+            (topics.queries.name, "query", self._query),
+            (topics.responses.name, "response", self._response),
+        )
+        for topic, kind, take in steps:
+            for record in records:
+                if record.source.topic != topic:
+                    continue
+                event = self._gate.admit(record, kind)
+                join = self.joins.get(record.source.number)
+                if isinstance(event, Refusal):
+                    self._refused(event, record)
+                elif event is not None and join is not None:
+                    settled += take(join, event)
+        for record, refusal in self._gate.expired(self._seat.clock.monotonic()):
+            self._refused(refusal, record)
+        return settled
+
+    def _query(self, join: Join, event: Verified) -> Iterable[Settled]:
+        header, record = event.header, event.record
+        asked = Asked(
+            header.sender,
+            event.digest,
+            header.ask,
+            record.offset,
+            self._results.get(record.source.number, 0),
+        )
+        ends = self._ends(event)
+        refusal = refuse_query(header.ask, self._seat.federation, record.at)
+        if refusal is not None:
+            self._refused(refusal, record)
+            rejected = join.reject(asked, refusal.reason, ends)
+            return [] if isinstance(rejected, Refusal) else [rejected]
+        hop = self._seat.federation.policy.limits.hop_ms
+        closes = self._seat.clock.local_time_of(BrokerMillis(header.ask.deadline - hop))
+        settled, refused = join.query(asked, closes, ends)
+        for one in refused:
+            self._refused(one, record)
+        return [settled] if settled else []
+
+    def _response(self, join: Join, event: Verified) -> Iterable[Settled]:
+        header, record = event.header, event.record
+        reply = header.reply
+        if reply is None:
+            return []
+        federation = self._seat.federation
+        key = (reply.client, header.ask.query)
+        answered = Answered(header.sender, reply.digest, record.at, record.offset)
+        ends = self._ends(event)
+        now = _BEGINNING if self.catching_up else self._seat.clock.monotonic()
+        refusal = join.refuse_response(key, answered, ends, now)
+        if refusal is not None:
+            self._refused(refusal, record)
+            return []
+        form, classes = federation.policy.form, len(federation.task.classes)
+        given, refusal = open_response(event, reply, form, classes)
+        if refusal is not None:
+            self._refused(refusal, record)
+        settled = join.response(key, given, ends)
+        return [settled] if settled else []
+
+    def _result(self, join: Join, event: Verified) -> Iterable[Settled]:
+        header, record = event.header, event.record
+        self._results[record.source.number] = record.offset + 1
+        if header.reply is not None:
+            asked = Asked(header.reply.client, header.reply.digest, header.ask)
+            join.settled_elsewhere(asked, self._ends(event))
+        return []
+
+    def _ends(self, event: Verified) -> Instant:
+        """When a copy of the query would be refused by itself, as far behind as we are reading."""
+        clock = self._seat.clock
+        forgotten = forgotten_at(event.header.ask, self._seat.federation)
+        behind = max(0, clock.now() - event.record.at)
+        return clock.local_time_of(BrokerMillis(forgotten + 2 * behind))
+
+    def _refused(self, refusal: Refusal, record: Record) -> None:
+        if not (self.catching_up and refusal.reason in (Reason.DUPLICATE, Reason.LATE)):
+            self._tally.refused(refusal, record)
