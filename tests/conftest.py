@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def pytest_configure() -> None:
+    """Where Apache Kafka must be tested (CI), a missing one is a failure and not a skip."""
+    if os.environ.get("FI_REQUIRE_KAFKA") and (absent := missing()) is not None:
+        raise pytest.UsageError(f"FI_REQUIRE_KAFKA is set, and there is no Apache Kafka: {absent}")
+
+
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[str]:
     """The address of an embedded broker with the catalogue's topics."""
