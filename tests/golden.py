@@ -20,6 +20,15 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fi_stream.clock import BrokerClock, ManualClock
+from fi_stream.events.dead_letter import (
+    Kept,
+    Origin,
+    Refuser,
+    clear_letter,
+    decode_letter,
+    encode_letter,
+    letter_about,
+)
 from fi_stream.events.envelope import clear_fields
 from fi_stream.events.grant import clear_grant, decode_grant
 from fi_stream.events.header import Ask, Reply
@@ -51,6 +60,7 @@ from fi_stream.values import BrokerMillis, Millis
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fi_stream.events.dead_letter import DeadLetter
     from fi_stream.events.header import EventType
     from fi_stream.values import Value
 
@@ -83,6 +93,7 @@ EVENTS = {
 }
 SENDER: dict[EventType, str] = {"query": "alice", "response": "p1", "result": "agg"}
 GRANTS = [f"grant-{event_type}" for event_type in SENDER]
+LETTER = "dead-letter"
 
 
 def seed(member: str, key: str, size: int) -> bytes:
@@ -148,6 +159,12 @@ def readable_grant(name: str) -> dict[str, object]:
     decoded = decode_grant(bytes_of(name))
     assert not isinstance(decoded, Refusal), decoded
     return dict(clear_grant(decoded[1]))
+
+
+def readable_letter() -> dict[str, object]:
+    letter = decode_letter(bytes_of(LETTER))
+    assert not isinstance(letter, Refusal), letter
+    return dict(clear_letter(letter))
 
 
 def readable_event(name: str, reader: str) -> dict[str, object]:
@@ -230,7 +247,15 @@ def _make() -> dict[str, bytes]:
         missing=(Missing(member="p2", reason=Reason.OVERLOADED.code),),
     )
     made["result"] = epochs["result"].seal(ask, reply("result"), frame(result)).value
+    made[LETTER] = encode_letter(letter())
     return made
+
+
+def letter() -> DeadLetter:
+    """Nothing in it is drawn: it is the same whoever makes it, whenever."""
+    origin = Origin(topic="fi.queries", partition=2, offset=1_234_567, appended=MADE + 10)
+    by = Refuser(member="p1", role="participant")
+    return letter_about(origin, Reason.MALFORMED, by, Kept.of(b"0123456789abcdef", b"\xdc" * 5000))
 
 
 def _keys() -> dict[str, object]:
@@ -267,6 +292,7 @@ def main() -> None:
         (FOLDER / f"{name}.v1.bin").write_bytes(value)
     for name in GRANTS:
         _write_json(name, readable_grant(name))
+    _write_json(LETTER, readable_letter())
     for name, golden in EVENTS.items():
         _write_json(name, readable_event(name, golden.openers[0]))
     _write_json("keys", _keys())

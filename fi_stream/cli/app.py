@@ -45,12 +45,14 @@ VERBS = {
     "init": Verb("init:init", "Make a complete local federation in a new directory"),
     "keygen": Verb("keygen:keygen", "Make a member's private keys and its public card"),
     "check": Verb("check:check", "Find what is wrong in configuration files"),
+    "doctor": Verb("doctor:doctor", "Look at a member's set-up from end to end"),
     "topics": Verb("topics:topics_app", "Make and show the topics"),
     "broker": Verb("broker:broker", "Run a broker for development in the foreground"),
     "participant": Verb("participant:participant", "Answer queries with a model of your own"),
     "aggregator": Verb("aggregator:aggregator", "Join the answers to results"),
     "ask": Verb("ask:ask", "Ask queries and print their results"),
     "tail": Verb("tail:tail", "Print a topic's events as they come, clear headers only"),
+    "dead": Verb("dead:dead_app", "List, show and replay records that were refused"),
     "load": Verb("load:load", "Send queries at a steady rate and measure"),
 }
 

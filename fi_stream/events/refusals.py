@@ -52,9 +52,37 @@ class Reason(StrEnum):
         """The reason of a wire code, or None when a later version made it."""
         return _REASONS.get(code)
 
+    @property
+    def poison(self) -> bool:
+        """Whether a record refused for this is kept as a dead letter (DESIGN 8.8)."""
+        return self in _POISON
+
 
 _CODES = {reason: code for code, reason in enumerate(Reason, start=1)}
 _REASONS = {code: reason for reason, code in _CODES.items()}
+
+_POISON = frozenset(
+    {
+        Reason.MALFORMED,
+        Reason.UNSUPPORTED_VERSION,
+        Reason.TOO_LARGE,
+        Reason.WRONG_TOPIC,
+        Reason.WRONG_PARTITION,
+        Reason.WRONG_TASK,
+        Reason.UNKNOWN_MEMBER,
+        Reason.WRONG_ROLE,
+        Reason.WRONG_EPOCH,
+        Reason.SECOND_GRANT,
+        Reason.BAD_SIGNATURE,
+        Reason.BAD_TAG,
+        Reason.DECRYPTION_FAILED,
+    }
+)
+"""What no member that follows the protocol and has this federation's files puts on a topic.
+
+The others are ordinary traffic: copies, what came too late or before its grant, members at another
+version of the roster, and queries and answers that get a reason in a response or result.
+"""
 
 
 @dataclass(frozen=True, slots=True)

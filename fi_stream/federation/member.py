@@ -145,6 +145,16 @@ class LimitsSection(Settings):
     in_flight: Annotated[int, Ge(1), Le(100_000)] = 1_000
 
 
+class HealthSection(Settings):
+    """`[health]`: where this process answers `/livez`, `/readyz` and `/metrics` over HTTP.
+
+    Without a `port` it does not; with port 0 it takes any free one and logs which.
+    """
+
+    port: Annotated[int, Ge(0), Le(65_535)] | None = None
+    host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
+
+
 def _named_as_librdkafka(given: object, info: ValidationInfo) -> object:
     if not isinstance(given, Mapping):
         return given
@@ -176,6 +186,7 @@ class MemberSettings(Settings):
     model: ModelSection | None = None
     privacy: PrivacySection | None = None
     limits: LimitsSection = LimitsSection()
+    health: HealthSection = HealthSection()
     _directory: Path = Path()
 
     def model_post_init(self, context: Path | None, /) -> None:

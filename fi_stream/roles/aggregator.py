@@ -15,9 +15,12 @@ from fi_stream.errors import BrokerError, TopicError
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
 from fi_stream.federation.roster import Role
+from fi_stream.roles.dead_letters import DeadLetters
+from fi_stream.roles.health import watched
 from fi_stream.roles.joining import Joining
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
+from fi_stream.roles.metrics import Latency
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fi_stream.aggregation.facts import Settled
+    from fi_stream.roles.metrics import Board
+    from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
     from fi_stream.transport.port import Reader
 
@@ -61,11 +66,14 @@ async def run_aggregator(
         FiStreamError: a file, the topics or the broker is not as it must be.
     """
     async with AsyncExitStack() as resources:
+        watch = await resources.enter_async_context(watched(Role.AGGREGATOR, file))
         async with interruptible(stop):  # a broker that is down is waited for
             taking = take_seat(Role.AGGREGATOR, file, give_up_after)
             seat = await resources.enter_async_context(taking)
-        tally = Tally("aggregator")
+        dead = DeadLetters(seat)
+        tally = Tally("aggregator", dead)
         keys = Keys(seat, tally)
+        watch.seated(seat, keys, tally)
         await keys.announce()
         topics = catalogue()
         what = Group(
@@ -75,10 +83,13 @@ async def run_aggregator(
             paused=True,
         )
         async with seat.transport.reader(what) as reader:
-            aggregator = Aggregator(seat, keys, tally, reader)
+            watch.reading(reader)
+            aggregator = Aggregator(seat, keys, tally, reader, watch.progress)
+            aggregator.show_on(watch.board)
             works = {
                 "aggregator.grants": keys.read_grants(),
                 "aggregator.announce": keys.keep_announcing(),
+                "aggregator.dead": dead.keep_writing(),
             }
             async with background(works):
                 await aggregator.run(stop)
@@ -89,7 +100,9 @@ async def run_aggregator(
 class Aggregator:
     """The loop of one process: read, join, send; and what it must know before it may do so."""
 
-    def __init__(self, seat: Seat, keys: Keys, tally: Tally, reader: Reader) -> None:
+    def __init__(
+        self, seat: Seat, keys: Keys, tally: Tally, reader: Reader, progress: Progress
+    ) -> None:
         self._seat = seat
         self._keys = keys
         self._reader = reader
@@ -97,12 +110,23 @@ class Aggregator:
         self._draining: dict[int, _Drain] = {}
         self._next_commit = seat.clock.monotonic()
         self.outcomes: Counter[str] = Counter()
+        self._progress = progress
+        self._latency = Latency()
+
+    def show_on(self, board: Board) -> None:
+        """Show what this loop counts."""
+        board.show_each("outcomes", lambda: self.outcomes)
+        board.show("open_queries", lambda: sum(j.open for j in self._joining.joins.values()))
+        board.show("orphans", lambda: sum(j.orphans for j in self._joining.joins.values()))
+        board.show_latency("settle_seconds", self._latency)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read, join, send, and commit what need not be read again, until asked to stop."""
         await self._keys.caught_up.wait()
+        self._progress.doing("waiting for partitions")
         while not stop.is_set():
             await self._follow_assignment(stop)
+            self._progress.polled(self._seat.clock.monotonic())
             records = await self._reader.poll(self._patience())
             await self._send(self._joining.take(self._keys.take_released() + records))
             await self._send(await self._close_due())
@@ -168,7 +192,10 @@ class Aggregator:
             labels = tool_labels("result", task, asked.ask, outcome=one.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))
             self.outcomes[one.outcome] += 1
-        await self._seat.publish(events)
+        if await self._seat.publish(events):
+            now = self._seat.clock.now()
+            for one in settled:
+                self._latency.took((now - one.asked.ask.created) / 1000)
 
     async def _commit(self) -> None:
         """Keep, for whoever reads these partitions next, where to begin; its effects are known."""
@@ -198,8 +225,12 @@ class Aggregator:
         assigned = self._reader.assignment_changed()
         while assigned is not None and not stop.is_set():
             self._joining.begin(_owned(assigned))
+            self._progress.assigned(assigned)
+            self._progress.doing("catching up")
             self._draining = {}
             changed = await self._catch_up(assigned, stop)
+            if changed is None:
+                self._progress.doing(None)
             if changed is None and assigned:
                 numbers = sorted(self._joining.joins)
                 _log.info("ready", member=self._seat.settings.id, partitions=numbers)
@@ -227,6 +258,7 @@ class Aggregator:
                 at = await self._reader.starts()
                 if all(at.get(each, 0) >= ends.get(each, 0) for each in partitions):
                     break
+                self._progress.polled(self._seat.clock.monotonic())
                 await self._send(self._joining.take(await self._reader.poll(WAITING)))
         self._joining.catching_up = False
         return None

@@ -18,6 +18,7 @@ from fi_stream.sealing.gate import Gate
 from fi_stream.sealing.keyring import Keyring
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
+from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
     from fi_stream.events.header import EventType
@@ -71,6 +72,11 @@ class Keys:
             for purpose in self._purposes
             if opener is None or opener in purpose.audience.openers
         )
+
+    @property
+    def oldest(self) -> BrokerMillis:
+        """When the oldest of the epochs was made that we seal under now."""
+        return min(BrokerMillis(purpose.epoch.epoch.created) for purpose in self._purposes)
 
     def take_released(self) -> list[Record]:
         """Events whose grant has come since the last call, to be admitted again."""

@@ -16,8 +16,11 @@ from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
 from fi_stream.federation.rows import decode_rows
 from fi_stream.roles.answering import Answering, Asked
+from fi_stream.roles.dead_letters import DeadLetters
+from fi_stream.roles.health import watched
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels, trace_of
+from fi_stream.roles.metrics import Latency
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fi_stream.events.payloads import Answer
+    from fi_stream.roles.metrics import Board
+    from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
     from fi_stream.sealing.gate import Verified
     from fi_stream.transport.port import Reader, Record
@@ -55,19 +60,25 @@ async def run_participant(
         FiStreamError: a file, the model, the topics or the broker is not as it must be.
     """
     async with AsyncExitStack() as resources:
+        watch = await resources.enter_async_context(watched(Role.PARTICIPANT, file))
         async with interruptible(stop):  # a broker that is down is waited for
             taking = take_seat(Role.PARTICIPANT, file, give_up_after)
             seat = await resources.enter_async_context(taking)
-        tally = Tally("participant")
+        dead = DeadLetters(seat)
+        tally = Tally("participant", dead)
         answering = resources.enter_context(Answering(seat.settings, seat.federation))
         keys = Keys(seat, tally)
+        watch.seated(seat, keys, tally)
         await keys.announce()
         what = Group(seat.group, (catalogue().queries.name,), Start.END)
         async with seat.transport.reader(what) as reader:
-            participant = Participant(seat, keys, tally, answering)
+            watch.reading(reader)
+            participant = Participant(seat, keys, tally, answering, watch.progress)
+            participant.show_on(watch.board)
             works = {
                 "participant.grants": keys.read_grants(),
                 "participant.announce": keys.keep_announcing(),
+                "participant.dead": dead.keep_writing(),
             }
             async with background(works):
                 await participant.run(reader, stop)
@@ -78,28 +89,47 @@ async def run_participant(
 class Participant:
     """The loop of one process: everything that one poll returns is one forward pass."""
 
-    def __init__(self, seat: Seat, keys: Keys, tally: Tally, answering: Answering) -> None:
+    def __init__(
+        self, seat: Seat, keys: Keys, tally: Tally, answering: Answering, progress: Progress
+    ) -> None:
         self._seat = seat
         self._keys = keys
         self._tally = tally
         self._answering = answering
+        self._progress = progress
+        self._latency = Latency()
+        self._abstains = 0
         self._seen: dict[tuple[str, bytes], int] = {}
         self.answers = 0
+
+    def show_on(self, board: Board) -> None:
+        """Show what this loop counts."""
+        board.show("queries", lambda: self.answers)
+        board.show_each(
+            "responses",
+            lambda: {"answer": self.answers - self._abstains, "abstain": self._abstains},
+        )
+        board.show_latency("answer_seconds", self._latency)
 
     async def run(self, reader: Reader, stop: asyncio.Event) -> None:
         """Read, answer, and commit what was answered, until asked to stop."""
         clock = self._seat.clock
         await self._keys.caught_up.wait()
         with ThreadPoolExecutor(1, thread_name_prefix="model") as off_the_loop:
+            self._progress.doing("finding out where to read")
             await reader.starts()
+            self._progress.doing(None)
             _log.info("ready", member=self._seat.settings.id, **self._answering.facts())
             answered: dict[Partition, int] = {}
             next_commit = clock.monotonic() + COMMIT_EVERY
             most = self._seat.settings.limits.in_flight
             while not stop.is_set():
                 patience = WAITING if self._keys.gate.waiting else IDLE
+                self._progress.polled(clock.monotonic())
                 records = await reader.poll(patience, most)
-                reader.assignment_changed()
+                changed = reader.assignment_changed()
+                if changed is not None:
+                    self._progress.assigned(changed)
                 await self._answer(self._keys.take_released() + records, off_the_loop)
                 answered |= {record.source: record.offset + 1 for record in records}
                 if answered and clock.monotonic() >= next_commit:
@@ -118,7 +148,10 @@ class Participant:
         events = [self._sealed(query, answer) for query, answer in zip(asked, answers, strict=True)]
         self.answers += len(events)
         latest = max(query.event.header.ask.deadline for query in asked)
-        await self._seat.publish(events, until=BrokerMillis(latest))
+        if await self._seat.publish(events, until=BrokerMillis(latest)):
+            now = self._seat.clock.now()
+            for query in asked:
+                self._latency.took((now - query.event.record.at) / 1000)
 
     def _admit(self, record: Record) -> Asked | None:
         event = self._keys.gate.admit(record, "query")
@@ -157,6 +190,7 @@ class Participant:
         ask = header.ask
         room = response_length(ask.rows, len(self._seat.federation.task.classes))
         if isinstance(answer, Refusal):
+            self._abstains += 1
             self._tally.refused(answer, query.event.record)
             payload = frame(Abstain(reason=answer.reason.code), room)
         else:

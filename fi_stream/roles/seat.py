@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fi_stream.federation.roster import Role
     from fi_stream.sealing.identity import Identity
     from fi_stream.transport.port import Outgoing, Transport
-    from fi_stream.values import BrokerMillis
+    from fi_stream.values import BrokerMillis, MemberId
 
 _log = structlog.get_logger("seat")
 
@@ -57,7 +57,7 @@ class Seat:
     @property
     def group(self) -> str:
         """The consumer group that all processes of this member and role share."""
-        return f"fi.{self.federation.name}.{self.role}.{self.settings.id}"
+        return group_name(self.federation, self.role, self.settings.id)
 
     async def publish(self, events: Sequence[Outgoing], until: BrokerMillis | None = None) -> bool:
         """Append events and wait for the acknowledgements; learn the broker's clock from them.
@@ -107,15 +107,24 @@ async def take_seat(
         raise ConfigError(f"{settings.member.federation}: [policy] rules: {refusal}")
     identity = load_identity(settings, federation)
     clock = BrokerClock(SystemClock(), Millis(federation.policy.limits.max_skew_ms))
-    connection = _connection(settings, federation)
+    connection = connection_of(settings, federation)
     async with KafkaTransport(connection, clock.clock, give_up_after) as transport:
         topics = catalogue()
         await verify(transport, (topics.queries, topics.responses, topics.results, topics.keys))
         yield Seat(settings, federation, identity, clock, transport, role)
 
 
-def _connection(settings: MemberSettings, federation: Federation) -> Connection:
-    """The member's connection, able to send the largest event that the policy allows."""
+def group_name(federation: Federation, role: Role, member: MemberId) -> str:
+    """The consumer group of one member in one role."""
+    return f"fi.{federation.name}.{role}.{member}"
+
+
+def connection_of(settings: MemberSettings, federation: Federation) -> Connection:
+    """The member's connection, able to send the largest event that the policy allows.
+
+    Raises:
+        ConfigError: a setting is wrong, or too small for the policy.
+    """
     needed = federation.policy.limits.max_message_bytes + _ROOM
     connection = Connection.of({"message.max.bytes": needed, **settings.kafka})
     if connection.number("message.max.bytes") < needed:

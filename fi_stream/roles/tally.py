@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fi_stream.events.refusals import Reason, Refusal
+    from fi_stream.roles.dead_letters import DeadLetters
     from fi_stream.transport.port import Record
 
 
 class Tally:
-    """The refusals and abstains of one process."""
+    """The refusals and abstains of one process; poisonous records go to its dead letters."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, dead: DeadLetters | None = None) -> None:
         self._counts: Counter[Reason] = Counter()
+        self._dead = dead
         self._log = structlog.get_logger(role)
 
     def refused(self, refusal: Refusal, record: Record | None = None) -> None:
@@ -30,6 +32,8 @@ class Tally:
             self._log.warning(
                 "refused", reason=str(refusal.reason), detail=refusal.detail, count=count, **where
             )
+        if self._dead is not None and record is not None:
+            self._dead.take(refusal, record)
 
     def counts(self) -> Mapping[str, int]:
         """Refusals by reason, the most frequent first."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic.json_schema import models_json_schema
 
+from fi_stream.events.dead_letter import DeadLetter
 from fi_stream.events.envelope import Envelope
 from fi_stream.events.grant import Grant, ReaderKeys, SignedGrant
 from fi_stream.events.header import VERSION, Header
@@ -41,6 +42,7 @@ _WRITTEN: Final[tuple[type[Value], ...]] = (
     SignedGrant,
     Grant,
     ReaderKeys,
+    DeadLetter,
 )
 _SEALED: Final[Mapping[str, Sequence[type[Value]]]] = {
     "query": (QueryPayload,),
@@ -52,11 +54,12 @@ _CHANNELS: Final[Mapping[str, Sequence[str]]] = {
     "responses": ("response",),
     "results": ("result",),
     "keys": ("grant",),
+    "dead": ("dead_letter",),
 }
 _SENDS: Final[Mapping[str, Sequence[str]]] = {
     "client": ("query", "grant"),
-    "participant": ("response", "grant"),
-    "aggregator": ("result", "grant"),
+    "participant": ("response", "grant", "dead_letter"),
+    "aggregator": ("result", "grant", "dead_letter"),
 }
 _RECEIVES: Final[Mapping[str, Sequence[str]]] = {
     "client": ("result", "grant"),
@@ -89,7 +92,7 @@ def document() -> dict[str, object]:
         "operations": {**_operations("send", _SENDS), **_operations("receive", _RECEIVES)},
         "components": {
             "messages": {name: _event(name, sealed) for name, sealed in _SEALED.items()}
-            | {"grant": _grant()},
+            | {"grant": _grant(), "dead_letter": _dead_letter()},
             "schemas": _schemas(),
         },
     }
@@ -168,6 +171,11 @@ def _grant() -> dict[str, object]:
         "signature": {"description": "Ed25519 by the sender, over a fixed prefix and `grant`."},
     }
     return _message("grant", SignedGrant, inside, "The epoch's id: 16 bytes.")
+
+
+def _dead_letter() -> dict[str, object]:
+    inside: _Fields = {"reason": {"$ref": _SCHEMAS + "Reason"}}
+    return _message("dead_letter", DeadLetter, inside, "The origin: topic/partition/offset.")
 
 
 def _message(name: str, outside: type[Value], inside: _Fields, key: str) -> dict[str, object]:

@@ -88,6 +88,14 @@ class Group:
 class Reader(Protocol):
     """Reads records in order; a record counts as read once `poll` returned it."""
 
+    @property
+    def skipped(self) -> int:
+        """Offsets passed over because their records could not be decoded."""
+
+    @property
+    def jumped(self) -> int:
+        """Times that a log did not go on where this reader stood: retention, a topic made anew."""
+
     async def poll(self, wait: float, most: int = 500) -> list[Record]:
         """At most `most` records, as soon as there is one; empty after `wait` seconds."""
 
@@ -118,6 +126,9 @@ class Reader(Protocol):
 
 class Transport(Protocol):
     """One process's connection to the broker."""
+
+    reachable: bool
+    """Whether the broker answered the last time that we looked."""
 
     async def publish(self, events: Sequence[Outgoing]) -> list[Appended]:
         """Append all, in order within a partition, and wait for every acknowledgement (acks=all).

@@ -14,6 +14,7 @@ from fi_stream.events.refusals import Reason
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import read_federation, read_member
 from fi_stream.federation.member import (
+    HealthSection,
     LimitsSection,
     MemberSettings,
     ModelSection,
@@ -25,6 +26,7 @@ from fi_stream.federation.roster import Member
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.privacy.ledger import Ledger
 from fi_stream.roles import seat
+from fi_stream.roles.metrics import FAMILIES
 from fi_stream.transport import connection
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 TEXT = text_of("docs/operating.md")
 _LIBRARY = ROOT / "fi_stream"
-_TABLES = (Limits, Policy, LimitsSection)
+_TABLES = (Limits, Policy, LimitsSection, HealthSection)
 SECTIONS: dict[str, type[BaseModel]] = {
     "[task]": Task,
     "[[task.inputs]]": TensorSpec,
@@ -45,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[model]": ModelSection,
     "[privacy]": PrivacySection,
     "[limits]": LimitsSection,
+    "[health]": HealthSection,
 }
 
 
@@ -110,6 +113,24 @@ def test_the_example_ledger_is_one() -> None:
     (text,) = blocks(TEXT, "json")
     assert Ledger.model_validate_json(text).clients["clinic"].answered < 12_000_000_000
     assert json.loads(text).keys() == Ledger.model_fields.keys()
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    rows = next(t for t in tables(section(TEXT, "Health and metrics")) if "kind" in t[0])
+    assert column(rows, "name") == list(FAMILIES)
+    for row in rows:
+        family = FAMILIES[row["name"]]
+        assert (row["kind"], row["label"]) == (family.kind, family.label)
+        assert row["what"].startswith(family.what)
+
+
+def test_every_check_of_the_doctor_is_documented() -> None:
+    (rows,) = tables(section(TEXT, "Looking at a set-up"))
+    said = [name for row in rows for name in re.findall(r"[a-z]+(?: [a-z]+)?", row["check"])]
+    files = ("cli/doctor", "roles/doctor", "roles/announced", "transport/network")
+    source = "".join((_LIBRARY / f"{file}.py").read_text("utf-8") for file in files)
+    made = re.findall(r"(?:ok|warning|wrong)\(\s*\"([a-z ]+)\"", source)
+    assert set(said) == set(made)
 
 
 def test_every_log_event_that_is_explained_is_logged() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,11 +9,12 @@ from documents import blocks, column, section, tables, text_of
 from members import cast
 
 from fi_stream.cli import samples
-from fi_stream.events import envelope, grant, header, payloads, tensors
+from fi_stream.events import dead_letter, envelope, grant, header, payloads, tensors
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.compatibility import as_markdown
+from fi_stream.roles import dead_letters
 from fi_stream.sealing import epochs, keyring, waiting
 from fi_stream.transport.catalogue import catalogue
 
@@ -39,6 +41,10 @@ FIELDS: list[tuple[str, int, type[Value]]] = [
     ("Grants", 2, grant.Epoch),
     ("Grants", 3, grant.ReaderGrant),
     ("Grants", 4, grant.ReaderKeys),
+    ("Dead letters", 0, dead_letter.DeadLetter),
+    ("Dead letters", 1, dead_letter.Origin),
+    ("Dead letters", 2, dead_letter.Refuser),
+    ("Dead letters", 3, dead_letter.Kept),
 ]
 
 
@@ -57,6 +63,12 @@ def test_the_reasons_have_the_codes_of_the_code() -> None:
     (rows,) = tables(section(TEXT, "Reasons"))
     assert {row["reason"]: int(row["code"]) for row in rows} == {r.value: r.code for r in Reason}
     assert [row["reason"] for row in rows] == [reason.value for reason in Reason]
+
+
+def test_the_reasons_that_are_poison_are_those_of_the_code() -> None:
+    words = section(TEXT, "Dead letters").partition("Those are")[0]
+    said = [word for word in re.findall(r"`(\w+)`", words) if word != "fi"]
+    assert said == [reason.value for reason in Reason if reason.poison]
 
 
 def test_every_reason_has_its_place_in_the_checks_or_is_an_abstention() -> None:
@@ -89,6 +101,8 @@ def test_the_numbers_in_the_words_are_those_of_the_code() -> None:
     assert (epochs.KEY_LIFE, epochs.MOST_MESSAGES) == (3_600_000, 2**24)
     assert (keyring.MOST_EPOCHS, waiting.MOST_EVENTS) == (256, 256)
     assert waiting.MOST_BYTES == 4 * 2**20
+    assert (dead_letter.MOST_BYTES, dead_letter.MOST_KEPT, dead_letter.MOST_KEY) == (8192, 4096, 64)
+    assert (dead_letters.AT_ONCE, dead_letters.MOST_WAITING) == (50, 256)
     datatypes = next(
         row["what"] for row in tables(section(TEXT, "Tensor"))[0] if row["field"] == "datatype"
     )
@@ -128,6 +142,7 @@ _JSON_KINDS = {
     "bytes16": {"string of bytes, 16"},
     "bytes32": {"string of bytes, 32"},
     "int": {"integer"},
+    "bool": {"boolean"},
     "float": {"number"},
     "map": {"reference"},
     "array of int": {"array"},

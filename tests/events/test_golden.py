@@ -7,6 +7,7 @@ from typing import get_args
 import golden
 import pytest
 
+from fi_stream.events.dead_letter import encode_letter
 from fi_stream.events.header import EventType, ReplyKind
 from fi_stream.events.refusals import Refusal
 from fi_stream.sealing.gate import Verified
@@ -30,6 +31,11 @@ def test_a_golden_event_opens_to_what_it_always_did(name: str, opener: str) -> N
 @pytest.mark.parametrize("name", golden.GRANTS)
 def test_a_golden_grant_says_what_it_always_did(name: str) -> None:
     assert golden.readable_grant(name) == golden.expected(name)
+
+
+def test_a_golden_dead_letter_says_what_it_always_did_and_is_still_written_so() -> None:
+    assert golden.readable_letter() == golden.expected(golden.LETTER)
+    assert encode_letter(golden.letter()) == golden.bytes_of(golden.LETTER)
 
 
 def test_the_golden_task_has_the_hash_that_it_always_had() -> None:
@@ -61,7 +67,7 @@ def test_every_type_of_event_and_every_kind_of_reply_has_golden_bytes() -> None:
 
 
 def test_no_golden_file_is_forgotten() -> None:
-    names = {*golden.EVENTS, *golden.GRANTS}
+    names = {*golden.EVENTS, *golden.GRANTS, golden.LETTER}
     assert {path.name.removesuffix(".v1.bin") for path in golden.FOLDER.glob("*.bin")} == names
     described = {path.name.removesuffix(".v1.json") for path in golden.FOLDER.glob("*.json")}
     assert described == names | {"keys"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fi_stream.events.dead_letter import DeadLetter
 from fi_stream.events.envelope import Envelope
 from fi_stream.events.header import Header
 from fi_stream.transport.asyncapi import DOCUMENT, as_text, document
@@ -86,6 +87,16 @@ def test_each_event_has_its_header_and_what_is_sealed_in_it(
     (outside,) = references(payload["allOf"])
     assert set(found(whole, outside)["properties"]) == set(Envelope.model_fields)
     assert set(inside) <= set(Envelope.model_fields)
+
+
+def test_dead_letters_are_described_with_their_reasons() -> None:
+    whole = written()
+    assert set(whole["channels"]["dead"]["messages"]) == {"dead_letter"}
+    payload = found(whole, "#/components/messages/dead_letter")["payload"]
+    (outside,) = references(payload["allOf"])
+    assert set(found(whole, outside)["properties"]) == set(DeadLetter.model_fields)
+    (reason,) = references(payload["properties"]["reason"])
+    assert found(whole, reason)["x-codes"]["1"] == "malformed"
 
 
 def test_operations_name_messages_of_their_channel() -> None:
