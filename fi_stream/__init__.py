@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         NoResult,
         QueryError,
         SealingError,
+        SendRefused,
         SendUnknown,
         TopicError,
     )
@@ -36,6 +37,7 @@ __all__ = [
     "QueryError",
     "Result",
     "SealingError",
+    "SendRefused",
     "SendUnknown",
     "TopicError",
     "connect",

@@ -5,7 +5,8 @@ FiStreamError
 ├── ModelError             the model cannot be loaded, or does not fit the task
 ├── TopicError             topics are missing, or do not fit each other or the catalogue
 ├── BrokerError            the broker could not be reached in time          (retriable)
-│   └── SendUnknown        no acknowledgement came: it may have arrived     (retriable)
+│   ├── SendUnknown        no acknowledgement came: it may have arrived     (retriable)
+│   └── SendRefused        the broker does not take these events
 ├── SealingError           a key or grant of our own cannot be used
 ├── QueryError             a client's query is wrong and was not sent
 └── NoResult               no result came by the deadline                   (retriable)
@@ -50,6 +51,12 @@ class BrokerError(FiStreamError):
 
 class SendUnknown(BrokerError):
     """No acknowledgement came in time: the events may or may not have arrived."""
+
+
+class SendRefused(BrokerError):
+    """The broker does not take these events, now or later; nothing of them arrived."""
+
+    retriable = False
 
 
 class SealingError(FiStreamError):

@@ -224,14 +224,17 @@ class Aggregator:
         """Take up newly assigned partitions once their past is known; drop those that went."""
         assigned = self._reader.assignment_changed()
         while assigned is not None and not stop.is_set():
-            self._joining.begin(_owned(assigned))
+            at = await self._reader.starts()
+            topic = catalogue().results.name
+            begun = {number: at.get(Partition(topic, number), 0) for number in _owned(assigned)}
+            self._joining.begin(begun)
             self._progress.assigned(assigned)
             self._progress.doing("catching up")
             self._draining = {}
             changed = await self._catch_up(assigned, stop)
-            if changed is None:
+            if not self._joining.catching_up:
                 self._progress.doing(None)
-            if changed is None and assigned:
+            if not self._joining.catching_up and assigned:
                 numbers = sorted(self._joining.joins)
                 _log.info("ready", member=self._seat.settings.id, partitions=numbers)
             assigned = changed
@@ -260,7 +263,7 @@ class Aggregator:
                     break
                 self._progress.polled(self._seat.clock.monotonic())
                 await self._send(self._joining.take(await self._reader.poll(WAITING)))
-        self._joining.catching_up = False
+        self._joining.catching_up = stop.is_set()  # what is not read yet holds no mark
         return None
 
 

@@ -13,7 +13,7 @@ from fi_stream.transport.catalogue import catalogue
 from fi_stream.values import BrokerMillis, Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from fi_stream.aggregation.facts import Settled
     from fi_stream.events.header import EventType
@@ -42,13 +42,17 @@ class Joining:
         self.joins: dict[int, Join] = {}
         self.catching_up = False
 
-    def begin(self, numbers: Iterable[int]) -> None:
-        """Own these partitions from now on; what was known of any is read again."""
+    def begin(self, results: Mapping[int, int]) -> None:
+        """Own these partitions from now on; what was known of any is read again.
+
+        Args:
+            results: of each partition, the offset from which its results are read.
+        """
         federation = self._seat.federation
         self.joins = {
-            number: Join(federation.participants, federation.policy.quorum) for number in numbers
+            number: Join(federation.participants, federation.policy.quorum) for number in results
         }
-        self._results = {}
+        self._results = dict(results)
         self.catching_up = True
 
     def take(self, records: list[Record]) -> list[Settled]:
@@ -82,7 +86,7 @@ class Joining:
             event.digest,
             header.ask,
             record.offset,
-            self._results.get(record.source.number, 0),
+            self._results[record.source.number],
         )
         ends = self._ends(event)
         refusal = refuse_query(header.ask, self._seat.federation, record.at)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from fi_stream.clock import BrokerClock, SystemClock
-from fi_stream.errors import BrokerError, ConfigError, SendUnknown
+from fi_stream.errors import BrokerError, ConfigError, SendRefused
 from fi_stream.federation.files import load_as
 from fi_stream.privacy.compatibility import refuse_policy
 from fi_stream.sealing.identity import load_identity
@@ -74,18 +74,18 @@ class Seat:
                 for appended in await self.transport.publish(events):
                     if appended.at is not None:
                         self.clock.acknowledged(appended.sent, appended.at)
-            except SendUnknown as error:
+            except (SendRefused, ConfigError) as error:
+                if len(events) > 1:
+                    return all([await self.publish([event], until) for event in events])
+                _log.error("not sent", topic=events[0].target.topic, error=str(error))
+                return False
+            except BrokerError as error:
                 over = until is not None and self.clock.now() >= until
                 again = not over
                 _log.warning("not acknowledged", events=len(events), error=str(error), again=again)
                 if over:
                     return False
                 await asyncio.sleep(PAUSE)
-            except (BrokerError, ConfigError) as error:
-                if len(events) > 1:
-                    return all([await self.publish([event], until) for event in events])
-                _log.error("not sent", topic=events[0].target.topic, error=str(error))
-                return False
             else:
                 return True
 

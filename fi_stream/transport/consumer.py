@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError
 
 from fi_stream.transport.port import Assigned, Group, Partition
 from fi_stream.transport.undecodable import end_of_batch
@@ -22,6 +23,7 @@ _EMBEDDED_FETCH_WAIT: Final = 5
 _FETCH_WAIT: Final = 500
 _GOODBYE: Final = 3.0
 _LONGEST_SLEEP: Final = 20
+_SHORT: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,15 @@ class Consumer:
         """Whether aiokafka's fetching task ended by an error: it would return nothing, for ever."""
         fetcher = self._kafka._fetcher  # noqa: SLF001 -- nothing public tells
         return fetcher is not None and fetcher.error_future.done()
+
+    async def position(self, partition: Partition) -> int | None:
+        """Where aiokafka stands; None while it looks for an offset that is still kept."""
+        try:
+            async with asyncio.timeout(_SHORT):
+                position: int = await self._kafka.position(_theirs(partition))
+        except (TimeoutError, IllegalStateError):
+            return None
+        return position
 
     async def fetch(
         self, wait: float, most: int, only: Partition | None = None

@@ -79,6 +79,18 @@ class Fetching:
         self._consumer.seek(partition, offset)
         self._cursor.fix(partition, offset)
 
+    def follow(self, partition: Partition, ours: int, theirs: int) -> None:
+        """The client library went on by itself, to the oldest offset that is still kept."""
+        if theirs > ours and partition in self._cursor.positions():
+            self._cursor.fix(partition, theirs)
+            self._note_jump(partition, ours, theirs)
+
+    def _note_jump(self, partition: Partition, at: int, to: int) -> None:
+        self.jumped += 1
+        _log.warning(
+            "reader.jumped", topic=partition.topic, partition=partition.number, at=at, to=to
+        )
+
     async def _one_by_one(self, wait: float, most: int) -> list[Record]:
         partitions = sorted(self._cursor.active)
         share = max(_SHORTEST_LOOK, wait / len(partitions))
@@ -160,14 +172,7 @@ class Fetching:
                 continue
             jump = self._cursor.advance(source, found[0].offset, found[-1].offset)
             if jump is not None:
-                self.jumped += 1
-                _log.warning(
-                    "reader.jumped",
-                    topic=source.topic,
-                    partition=source.number,
-                    at=jump.expected,
-                    to=jump.found,
-                )
+                self._note_jump(source, jump.expected, jump.found)
             records.extend(_record(source, each) for each in found)
         return records
 

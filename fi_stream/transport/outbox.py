@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from fi_stream.errors import BrokerError, ConfigError, SendUnknown
+from fi_stream.errors import BrokerError, ConfigError, SendRefused, SendUnknown
 from fi_stream.transport.port import Appended, Outgoing, Partition
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Outbox:
 
         Raises:
             SendUnknown: an acknowledgement did not come in time.
-            BrokerError: the broker refused.
+            SendRefused: the broker refused.
         """
         sent, at = self._clock.monotonic(), self._clock.wall()
         places: dict[_Batch, tuple[Partition, int]] = {}
@@ -207,7 +207,7 @@ def _failure(failed: dict[Partition, BaseException | None], waited: float) -> Br
                 "may not have arrived. Send the same bytes again; readers count them once."
             )
     error = next(iter(failed.values()))
-    return BrokerError(
+    return SendRefused(
         f"the broker refused events for {names}: {type(error).__name__}. "
         "Check this member's rights on the topic and the topic's max.message.bytes."
     )

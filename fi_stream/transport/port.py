@@ -135,7 +135,8 @@ class Transport(Protocol):
 
         Raises:
             SendUnknown: an acknowledgement did not come in time; send the same bytes again.
-            BrokerError: the broker refused.
+            SendRefused: the broker refused.
+            BrokerError: the broker is away; nothing was sent.
             TopicError: a topic or partition does not exist; nothing was sent.
             ConfigError: an event is larger than message.max.bytes; nothing was sent.
         """

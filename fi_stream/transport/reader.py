@@ -126,10 +126,18 @@ class KafkaReader:
         return self._cursor.take_change()
 
     async def starts(self) -> Mapping[Partition, int]:
-        """The position of every assigned partition; waits until each is fixed."""
+        """The position of every assigned partition; waits until each is fixed.
+
+        Where the log now begins later than we stood (retention, a topic made anew), that is the
+        position, although no record came.
+        """
         while self._cursor.unfixed and self._fixing is not None:
             await asyncio.wait([self._fixing])
             self._fixing.result()
+        for partition, ours in self._cursor.positions().items():
+            theirs = await self._consumer.position(partition)
+            if theirs is not None:
+                self._fetching.follow(partition, ours, theirs)
         return self._cursor.positions()
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:

@@ -1,0 +1,124 @@
+"""`python -m bench.crash`: seeded schedules of kills on one Apache Kafka, then the table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from bench.crash import report
+from bench.crash.broker import prepare
+from bench.crash.checker import broken, check
+from bench.crash.cluster import run
+from bench.crash.schedule import draw
+from bench.rounds import BenchFailed
+from fi_stream.errors import FiStreamError
+from fi_stream.roles.logs import configure_logs
+from fi_stream.transport.apache import KAFKA_VERSION, ApacheBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.crash.report import Line
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run it; 0 when every schedule kept every promise."""
+    asked = _arguments(words)
+    console = Console(width=130 if not sys.stdout.isatty() else None)
+    configure_logs("error")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # So that `kill` unwinds as Ctrl+C does, and no process stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="fi-stream-crash-") as folder,
+            ApacheBroker() as kafka,
+        ):
+            lines = asyncio.run(_run(console, kafka, Path(folder), asked))
+    except (BenchFailed, FiStreamError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    console.print(report.table(lines))
+    if asked.json is not None:
+        whole = report.document(lines, asked.seed, _machine())
+        asked.json.write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", "utf-8")
+    for complaint in report.complaints(lines):
+        print(complaint, file=sys.stderr)
+    return 1 if any(line.verdict.faults for line in lines) else 0
+
+
+async def _run(
+    console: Console, kafka: ApacheBroker, folder: Path, asked: argparse.Namespace
+) -> list[Line]:
+    await prepare(kafka)
+    lines = []
+    for number in range(asked.first, asked.first + asked.schedules):
+        schedule = draw(asked.seed, number)
+        try:
+            ran = await run(schedule, kafka, folder / str(number))
+        except BenchFailed as error:
+            lines.append(report.Line(number, schedule.noised, {}, broken(str(error))))
+            console.print(f"schedule {number}: {error}")
+            continue
+        verdict = check(ran.history, ran.terms)
+        lines.append(report.Line(number, schedule.noised, ran.kills, verdict))
+        faults = len(verdict.faults)
+        console.print(
+            f"schedule {number}: {verdict.queries} queries, kills {dict(ran.kills)}, "
+            f"outcomes {dict(verdict.outcomes)}, worst {verdict.worst_ms} ms, {faults} faults",
+            style="dim" if not faults else None,
+        )
+        if faults:
+            trace = report.write_trace(asked.traces, schedule, ran, verdict)
+            console.print(f"  its trace is in {trace}")
+    return lines
+
+
+def _machine() -> dict[str, object]:
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpus": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "kafka": KAFKA_VERSION,
+    }
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.crash", description=__doc__)
+    parser.add_argument("--schedules", type=int, default=15, metavar="N", help="how many")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="what they are drawn from")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the number of the first, to run one again",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument(
+        "--traces",
+        type=Path,
+        default=Path("crash-traces"),
+        metavar="DIR",
+        help="where the traces of failed schedules go (default: crash-traces)",
+    )
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,105 @@
+"""What is killed when: drawn from a seed and a number alone, so that it can be run again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+PARTICIPANTS = ("p1", "p2", "p3")
+AGGREGATORS = ("a1", "a2")
+CLIENT = "client"
+BROKER = "broker"
+
+_WEIGHTS = {**dict.fromkeys(AGGREGATORS, 5), **dict.fromkeys(PARTICIPANTS, 2), CLIENT: 2}
+_BROKER_EVERY = 6
+_NOISED_EVERY = 4
+_REST = 1.5
+
+
+class Action(StrEnum):
+    """What happens to a process: `kill -9`, a stop in good order, or a pause (SIGSTOP).
+
+    A pause is a machine that stands still: what was due meanwhile is due at once when it goes on,
+    and by then the process may have lost its partitions without knowing it.
+    """
+
+    KILL = "kill"
+    STOP = "stop"
+    PAUSE = "pause"
+
+
+_ACTIONS = {Action.KILL: 6, Action.STOP: 2, Action.PAUSE: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """One process hit at `at`, and started again or gone on at `back`: seconds of the schedule."""
+
+    at: float
+    back: float
+    victim: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One run: how the client asks, and the strokes in order.
+
+    `deadlines` is the range of the queries' deadlines in milliseconds, `noised` whether answers
+    carry noise and are charged for.
+    """
+
+    seed: int
+    number: int
+    queries: int
+    seconds: float
+    deadlines: tuple[int, int]
+    noised: bool
+    strokes: tuple[Stroke, ...]
+
+
+def role_of(victim: str) -> str:
+    """The role of a process, as the report names it."""
+    if victim in AGGREGATORS:
+        return "aggregator"
+    return "participant" if victim in PARTICIPANTS else victim
+
+
+def draw(seed: int, number: int) -> Schedule:
+    """The schedule of that number."""
+    chance = random.Random(f"{seed}/{number}")
+    seconds = round(chance.uniform(3.0, 5.0), 3)
+    strokes: list[Stroke] = []
+    free = dict.fromkeys((*_WEIGHTS, BROKER), 0.0)
+    for at in sorted(chance.uniform(0.2, seconds) for _ in range(chance.randint(2, 5))):
+        able = [victim for victim in _WEIGHTS if free[victim] <= at]
+        weights = [_WEIGHTS[victim] for victim in able]
+        victim = chance.choices(able, weights)[0] if able else None
+        back = at + chance.uniform(0.0, 1.5)
+        action = chance.choices(list(_ACTIONS), list(_ACTIONS.values()))[0]
+        longer = chance.uniform(0.0, 2.0)  # past a session, now and then
+        if victim is None:
+            continue
+        if victim == CLIENT:
+            action = Action.KILL
+        if action is Action.PAUSE:
+            back += longer
+        free[victim] = back + _REST
+        strokes.append(_stroke(at, back, victim, action))
+    if chance.randrange(_BROKER_EVERY) == 0:
+        at = chance.uniform(0.2, seconds)
+        strokes.append(_stroke(at, at + chance.uniform(0.0, 1.0), BROKER, Action.KILL))
+    return Schedule(
+        seed=seed,
+        number=number,
+        queries=chance.randint(150, 300),
+        seconds=seconds,
+        deadlines=(300, 800),
+        noised=chance.randrange(_NOISED_EVERY) == 0,
+        strokes=tuple(sorted(strokes, key=lambda stroke: stroke.at)),
+    )
+
+
+def _stroke(at: float, back: float, victim: str, action: Action) -> Stroke:
+    return Stroke(round(at, 3), round(back, 3), victim, action)
