@@ -178,10 +178,6 @@ class Join:
                 del self._entries[key]
         return settled
 
-    def next_due(self) -> Instant | None:
-        """When `due` has something to do next, at the earliest."""
-        return self._timers[0][0] if self._timers else None
-
     def next_close(self) -> Instant | None:
         """When the next query closes with what there is."""
         while self._closing:

@@ -200,8 +200,8 @@ class Aggregator:
     async def _commit(self) -> None:
         """Keep, for whoever reads these partitions next, where to begin; its effects are known."""
         self._next_commit = Instant(self._seat.clock.monotonic() + COMMIT_EVERY)
-        if self._joining.catching_up:
-            return
+        if self._joining.catching_up or self._keys.released:
+            return  # what is still to be read, or was just given its grant, holds no mark
         at = await self._reader.starts()
         topics = catalogue()
         offsets: dict[Partition, int] = {}

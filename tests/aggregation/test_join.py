@@ -119,7 +119,7 @@ def test_at_its_time_a_query_is_settled_with_what_there_is(answers: int, outcome
     one = opened()
     for member in MEMBERS[:answers]:
         give(one, answer(member))
-    assert one.next_due() == CLOSES
+    assert one._timers[0][0] == CLOSES
     assert one.due(Instant(CLOSES - 1e-9)) == []
     (done,) = one.due(CLOSES)
     assert done.outcome is outcome
@@ -234,7 +234,7 @@ def test_answers_without_a_query_are_forgotten_at_their_deadline() -> None:
     one = join()
     for member in MEMBERS:
         give(one, answer(member))
-    assert one.next_due() == ENDS
+    assert one._timers[0][0] == ENDS
     assert one.due(Instant(0.999)) == []
     assert one.orphans == 3
     assert one.due(ENDS) == []
