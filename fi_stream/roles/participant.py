@@ -116,20 +116,19 @@ class Participant:
         clock = self._seat.clock
         await self._keys.caught_up.wait()
         with ThreadPoolExecutor(1, thread_name_prefix="model") as off_the_loop:
-            self._progress.doing("finding out where to read")
-            await reader.starts()
-            self._progress.doing(None)
-            _log.info("ready", member=self._seat.settings.id, **self._answering.facts())
+            self._progress.doing("waiting for partitions")
+            holds = False
             answered: dict[Partition, int] = {}
             next_commit = clock.monotonic() + COMMIT_EVERY
             most = self._seat.settings.limits.in_flight
             while not stop.is_set():
-                patience = WAITING if self._keys.gate.waiting else IDLE
-                self._progress.polled(clock.monotonic())
-                records = await reader.poll(patience, most)
                 changed = reader.assignment_changed()
                 if changed is not None:
-                    self._progress.assigned(changed)
+                    holds = bool(changed)
+                    await self._take_up(reader, changed)
+                patience = IDLE if holds and not self._keys.gate.waiting else WAITING
+                self._progress.polled(clock.monotonic())
+                records = await reader.poll(patience, most)
                 await self._answer(self._keys.take_released() + records, off_the_loop)
                 answered |= {record.source: record.offset + 1 for record in records}
                 if answered and clock.monotonic() >= next_commit:
@@ -137,6 +136,14 @@ class Participant:
                     answered, next_commit = {}, clock.monotonic() + COMMIT_EVERY
                 await asyncio.sleep(0)  # whatever comes in, the keys and the heartbeats go on
             await reader.commit(answered)
+
+    async def _take_up(self, reader: Reader, partitions: frozenset[Partition]) -> None:
+        """Be ready once it is fixed where to read: what is asked from then on counts."""
+        self._progress.assigned(partitions)
+        if partitions:
+            await reader.starts()
+            self._progress.doing(None)
+            _log.info("ready", member=self._seat.settings.id, **self._answering.facts())
 
     async def _answer(self, records: Sequence[Record], off_the_loop: ThreadPoolExecutor) -> None:
         self._forget_past()
