@@ -24,10 +24,11 @@ from fi_stream.events.payloads import (
 from fi_stream.events.query_id import new_query_id
 from fi_stream.events.tensors import Tensor, to_tensor
 from fi_stream.federation.roster import Role
+from fi_stream.federation.rosters import Rosters
 from fi_stream.federation.rows import decode_rows, encode_rows
 from fi_stream.sealing.epochs import audiences, new_epoch
 from fi_stream.sealing.gate import Gate, Verified
-from fi_stream.sealing.identity import Identity
+from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring
 from fi_stream.transport.port import Partition, Record
 from fi_stream.values import Instant, Millis
@@ -89,8 +90,9 @@ class _Federation:
         identities = {name: Identity.generate(name) for name in roles}
         self.federation = federation_of(identities, roles, Variant(noise=False))
         self.clock = BrokerClock(SystemClock(), Millis(2_000))
+        rosters = Rosters(self.federation)
         self.gates = {
-            name: Gate(self.federation, Keyring(self.federation, name, identity), self.clock)
+            name: Gate(rosters, Keyring(rosters, name, Identities(identity)), self.clock)
             for name, identity in identities.items()
         }
         self.epochs: dict[str, OwnEpoch] = {}
@@ -205,13 +207,14 @@ class _Times:
     ) -> list[Settled]:
         """The aggregator's way from records to settled queries."""
         federation, all_of = self._all.federation, self._all
-        join = Join(federation.participants, federation.policy.quorum)
+        join = Join(federation.policy.quorum)
         ends = Instant(all_of.clock.monotonic() + 100)
 
         def take_query(numbered: tuple[Ask, Record]) -> None:
             ask, record = numbered
             event = all_of.admit("aggregator", record, "query")
-            join.query(Asked(event.header.sender, event.digest, ask), ends, ends)
+            sender, participants = event.header.sender, federation.participants
+            join.query(Asked(sender, event.digest, ask, 1, participants), ends, ends)
 
         def admit(record: Record) -> Verified:
             return all_of.admit("aggregator", record, "response")

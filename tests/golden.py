@@ -49,10 +49,11 @@ from fi_stream.events.tensors import Datatype, Tensor, to_array, to_tensor
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.policy import Policy
 from fi_stream.federation.roster import Member, Role, Roster
+from fi_stream.federation.rosters import Rosters
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.sealing.epochs import audiences, new_epoch
 from fi_stream.sealing.gate import Gate, Verified
-from fi_stream.sealing.identity import Identity
+from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring
 from fi_stream.transport.port import Partition, Record
 from fi_stream.values import BrokerMillis, Millis
@@ -138,7 +139,8 @@ def gate(reader: str) -> Gate:
     """The gate of a member of the golden federation, at the time when it was made."""
     clock = BrokerClock(ManualClock(millis=MADE), Millis(2_000))
     one = federation()
-    return Gate(one, Keyring(one, reader, identity(reader)), clock)
+    rosters = Rosters(one)
+    return Gate(rosters, Keyring(rosters, reader, Identities(identity(reader))), clock)
 
 
 def record(name: str, value: bytes) -> Record:

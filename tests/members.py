@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fi_stream.clock import BrokerClock, ManualClock
@@ -22,10 +23,11 @@ from fi_stream.events.tensors import Datatype, Tensor
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.policy import Limits, Policy
 from fi_stream.federation.roster import Member, Role, Roster
+from fi_stream.federation.rosters import Rosters
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.sealing.epochs import Audience, OwnEpoch, Sealed, audiences, new_epoch
 from fi_stream.sealing.gate import Gate, Verified
-from fi_stream.sealing.identity import Identity
+from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring
 from fi_stream.transport.port import Partition, Record
 from fi_stream.values import BrokerMillis, Millis
@@ -70,6 +72,11 @@ class Cast:
     gates: dict[str, Gate] = field(default_factory=dict)
     rings: dict[str, Keyring] = field(default_factory=dict)
 
+    @cached_property
+    def rosters(self) -> Rosters:
+        """What everybody knows of the roster."""
+        return Rosters(self.federation)
+
     @property
     def now(self) -> BrokerMillis:
         return self.time.wall()
@@ -78,9 +85,10 @@ class Cast:
         """The gate of that member; it has accepted every grant that was spread since it is used."""
         if member not in self.gates:
             limits = self.federation.policy.limits
-            self.rings[member] = Keyring(self.federation, member, self.identities[member])
+            identities = Identities(self.identities[member])
+            self.rings[member] = Keyring(self.rosters, member, identities)
             clock = BrokerClock(self.time, Millis(limits.max_skew_ms))
-            self.gates[member] = Gate(self.federation, self.rings[member], clock)
+            self.gates[member] = Gate(self.rosters, self.rings[member], clock)
         return self.gates[member]
 
     def ring(self, member: str) -> Keyring:

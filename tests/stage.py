@@ -32,6 +32,7 @@ from fi_stream.roles.seat import take_seat
 from fi_stream.roles.tally import Tally
 from fi_stream.sealing.gate import Verified
 from fi_stream.sealing.identity import Identity
+from fi_stream.sealing.published import RosterKey
 from fi_stream.transport.embedded import EmbeddedBroker
 from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 
@@ -98,6 +99,7 @@ class Stage:
     directory: Path
     bootstrap: str
     federation: Federation
+    roster_key: RosterKey
     logs: list[Mapping[str, Any]] = field(default_factory=list)
 
     def file(self, member: str) -> Path:
@@ -135,6 +137,8 @@ class Stage:
             keys = Keys(seat, Tally(member))
             if announce:
                 await keys.announce()
+            else:
+                keys._purposes = keys._missing()  # sealed under before anybody can know of them
             yield Wire(seat, keys)
 
 
@@ -307,14 +311,16 @@ def build(
             text += f'[model]\nfactory = "{module}:load"\ngives = "probabilities"\nthreads = 1\n'
             text += f"[privacy]\n{privacy}\n"
         (directory / name / "member.toml").write_text(text)
+    roster_key = RosterKey.generate(f"test-{unique}")
     federation = Federation(
         name=f"test-{unique}",
+        signing_key=roster_key.public,
         task=Task.model_validate({**TASK.model_dump(), "output": f"of-{unique}"}),
         roster=Roster(version=1, members=tuple(members)),
         policy=Policy(**{"quorum": 2, "limits": Limits(**(limits or {})), **(policy or {})}),
     )
     (directory / "federation.toml").write_text(federation_toml(federation))
-    return Stage(directory, bootstrap, federation)
+    return Stage(directory, bootstrap, federation, roster_key)
 
 
 @contextmanager

@@ -14,8 +14,10 @@ from fi_stream.aggregation.answers import open_response
 from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.refusals import Refusal
+from fi_stream.federation.rosters import Rosters
 from fi_stream.roles.result import read_result
 from fi_stream.sealing.gate import Gate
+from fi_stream.sealing.identity import Identities
 from fi_stream.sealing.keyring import Keyring
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
@@ -84,7 +86,8 @@ class Opened:
     def _gate(self, member: str, grants: list[Record]) -> Gate:
         federation, identity = self._written.federation, self._written.identities[member]
         clock = BrokerClock(SystemClock(), Millis(federation.policy.limits.max_skew_ms))
-        gate = Gate(federation, Keyring(federation, member, identity), clock)
+        rosters = Rosters(federation)
+        gate = Gate(rosters, Keyring(rosters, member, Identities(identity)), clock)
         for grant in grants:
             gate.granted(grant.value)
         return gate

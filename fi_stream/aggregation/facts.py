@@ -22,11 +22,16 @@ Key = tuple[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A verified query: the event at `offset`, read when results up to `results` were known."""
+    """A verified query: the event at `offset`, read when results up to `results` were known.
+
+    `participants` are those of version `roster`, under which it was asked: they are to answer.
+    """
 
     client: MemberId
     digest: bytes
     ask: Ask
+    roster: int
+    participants: frozenset[MemberId]
     offset: int = 0
     results: int = 0
 

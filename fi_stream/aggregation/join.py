@@ -17,7 +17,7 @@ from fi_stream.events.refusals import Reason, Refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fi_stream.values import Instant, MemberId
+    from fi_stream.values import Instant
 
 MOST_ORPHANS = 4096
 """Responses of one participant that may wait for their queries."""
@@ -44,8 +44,7 @@ class _Entry:
 class Join:
     """The open queries, and the moment each one is settled."""
 
-    def __init__(self, participants: Sequence[MemberId], quorum: int) -> None:
-        self._participants = frozenset(participants)
+    def __init__(self, quorum: int) -> None:
         self._quorum = quorum
         self._entries: dict[Key, _Entry] = {}
         self._timers: list[tuple[Instant, Key]] = []
@@ -109,8 +108,6 @@ class Join:
             ends: when its query may be forgotten: without it, the response waits that long.
             now: the time.
         """
-        if answer.member not in self._participants:
-            return Refusal(Reason.WRONG_ROLE, f"{answer.member} is no participant")
         entry = self._entries.get(key)
         if entry is None or entry.asked is None:
             return self._refuse_orphan(entry, answer, ends, now)
@@ -233,7 +230,7 @@ class Join:
         return entry is not None and not entry.settled
 
     def _complete(self, asked: Asked, entry: _Entry) -> Settled | None:
-        if len(entry.given) < len(self._participants):
+        if len(entry.given) < len(asked.participants):
             return None
         return self._close(asked, entry, self._outcome(entry, "all"))
 
@@ -250,7 +247,7 @@ class Join:
         answers = {m: given[m] for m in sorted(given) if given[m].prediction is not None}
         missing = {
             member: given[member].reason if member in given else None
-            for member in sorted(self._participants - answers.keys())
+            for member in sorted(asked.participants - answers.keys())
         }
         self._settle(asked, entry)
         return Settled(asked, outcome, answers, missing, reason)
@@ -269,6 +266,8 @@ class Join:
 
 def _unfit(asked: Asked, answer: Answered) -> Refusal | None:
     """Why an answer does not belong to the query event it was found under, or came too late."""
+    if answer.member not in asked.participants:
+        return Refusal(Reason.WRONG_ROLE, f"{answer.member} is not to answer this query")
     if answer.digest != asked.digest:
         return Refusal(Reason.WRONG_QUERY, f"{answer.member} answers another event")
     if answer.at > asked.ask.deadline:

@@ -46,6 +46,7 @@ VERBS = {
     "keygen": Verb("keygen:keygen", "Make a member's private keys and its public card"),
     "check": Verb("check:check", "Find what is wrong in configuration files"),
     "doctor": Verb("doctor:doctor", "Look at a member's set-up from end to end"),
+    "roster": Verb("roster:roster_app", "Change the members of a federation that runs"),
     "topics": Verb("topics:topics_app", "Make and show the topics"),
     "broker": Verb("broker:broker", "Run a broker for development in the foreground"),
     "participant": Verb("participant:participant", "Answer queries with a model of your own"),

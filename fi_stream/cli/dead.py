@@ -170,15 +170,19 @@ def _line(one: Buried) -> str:
 
 
 def _header(value: bytes) -> Mapping[str, object] | None:
-    """The clear header of an event or grant; None when there is none to read."""
+    """The clear header of an event, grant or roster; None when there is none to read."""
     from fi_stream.events.envelope import clear_fields, decode_envelope
     from fi_stream.events.grant import clear_grant, decode_grant
+    from fi_stream.events.roster import clear_roster, decode_roster
 
     event = decode_envelope(value)
     if not isinstance(event, Refusal):
         return clear_fields(event[1])
     grant = decode_grant(value)
-    return None if isinstance(grant, Refusal) else clear_grant(grant[1])
+    if not isinstance(grant, Refusal):
+        return clear_grant(grant[1])
+    roster = decode_roster(value)
+    return None if isinstance(roster, Refusal) else clear_roster(roster[1])
 
 
 def _dump(data: bytes) -> Iterator[str]:

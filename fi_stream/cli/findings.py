@@ -17,7 +17,7 @@ from fi_stream.federation.files import (
 )
 from fi_stream.federation.mistakes import Mistake, located
 from fi_stream.privacy.compatibility import first_refusal, refuse_policy
-from fi_stream.sealing.identity import load_identity, sealing_key
+from fi_stream.sealing.identity import load_identities, sealing_key
 from fi_stream.transport.connection import Connection
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _keys(member: MemberSettings, federation: Federation, file: Path) -> Iterato
     if federation.member(member.id) is None:
         return  # said already
     try:
-        load_identity(member, federation)
+        load_identities(member, federation)
     except ConfigError as error:
         yield Mistake(file, str(error), "member.keys")
 

@@ -28,6 +28,7 @@ def init(
     from fi_stream.errors import ConfigError
     from fi_stream.federation.roster import Role
     from fi_stream.sealing.identity import Identity
+    from fi_stream.sealing.published import RosterKey
 
     checked_name(name, "--name")
     if if_missing and (directory / "federation.toml").is_file():
@@ -47,7 +48,9 @@ def init(
     for number in range(1, participants + 1):
         text = samples.model_text(f"p{number}", number)
         (directory / f"p{number}" / "model.py").write_text(text, "utf-8")
-    text = samples.federation_text(samples.federation(name, cards))
+    roster_key = RosterKey.generate(name)
+    roster_key.save(directory / "roster-key")
+    text = samples.federation_text(samples.federation(name, cards, roster_key.public))
     (directory / "federation.toml").write_text(text, "utf-8")
     _say_what_next(directory, list(roles), bootstrap)
 

@@ -26,7 +26,7 @@ _TASK = Task(
 )
 
 
-def federation(name: str, cards: Mapping[Card, Role]) -> Federation:
+def federation(name: str, cards: Mapping[Card, Role], signing_key: bytes) -> Federation:
     """A federation of these members; a majority of the participants is its quorum."""
     members = tuple(
         Member(**card.model_dump(), roles=frozenset({role})) for card, role in cards.items()
@@ -34,6 +34,7 @@ def federation(name: str, cards: Mapping[Card, Role]) -> Federation:
     participants = sum(role is Role.PARTICIPANT for role in cards.values())
     return Federation(
         name=name,
+        signing_key=signing_key,
         task=_TASK,
         policy=Policy(quorum=participants // 2 + 1),
         roster=Roster(version=1, members=members),
@@ -43,8 +44,9 @@ def federation(name: str, cards: Mapping[Card, Role]) -> Federation:
 def federation_text(federation: Federation) -> str:
     """Its `federation.toml`."""
     return (
-        "# Public, and the same for every member. Raise `version` whenever the members change:\n"
-        "# events under another version are refused.\n\n" + federation_toml(federation)
+        "# Public, and the same for every member. `fi-stream roster` changes the members while it\n"
+        "# runs; anything else needs a new file for everyone, and a new start.\n\n"
+        + federation_toml(federation)
     )
 
 

@@ -67,6 +67,7 @@ def _clear(record: Record) -> Mapping[str, object]:
     from fi_stream.events.envelope import clear_fields, decode_envelope
     from fi_stream.events.grant import clear_grant, decode_grant
     from fi_stream.events.refusals import Refusal
+    from fi_stream.events.roster import clear_roster, decode_roster
 
     where = {
         "topic": record.source.topic,
@@ -81,6 +82,9 @@ def _clear(record: Record) -> Mapping[str, object]:
     grant = decode_grant(record.value)
     if not isinstance(grant, Refusal):
         return {**where, "header": clear_grant(grant[1])}
+    roster = decode_roster(record.value)
+    if not isinstance(roster, Refusal):
+        return {**where, "header": clear_roster(roster[1])}
     return {**where, "refused": event.reason.value}
 
 

@@ -41,6 +41,8 @@ class Reason(StrEnum):
     MODEL_FAILED = "model_failed"
     OVER_BUDGET = "over_budget"
     OVERLOADED = "overloaded"
+    REVOKED = "revoked"
+    SECOND_ROSTER = "second_roster"
 
     @property
     def code(self) -> int:
@@ -76,6 +78,7 @@ _POISON = frozenset(
         Reason.BAD_SIGNATURE,
         Reason.BAD_TAG,
         Reason.DECRYPTION_FAILED,
+        Reason.SECOND_ROSTER,
     }
 )
 """What no member that follows the protocol and has this federation's files puts on a topic.

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Self
 
+from annotated_types import Len
 from pydantic import StringConstraints, model_validator
 
 from fi_stream.events.tensors import Datatype
 from fi_stream.federation.policy import Policy, Protection
-from fi_stream.federation.roster import Card, Member, Role, Roster
+from fi_stream.federation.roster import Card, Member, PublicKey, Role, Roster
 from fi_stream.federation.settings import Settings, refuse
 from fi_stream.federation.task import Task
 from fi_stream.values import MemberId  # noqa: TC001  (pydantic reads it)
 
 
 class Federation(Settings):
-    """Task, roster and policy under one name; each part fits the others."""
+    """Task, roster and policy under one name; each part fits the others.
+
+    `signing_key` is the Ed25519 key, 32 bytes, under which new versions of the roster are
+    published; without it the members change only by new files and a new start of everyone.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
+    signing_key: Annotated[PublicKey, Len(32, 32)] | None = None
     task: Task
     policy: Policy = Policy()
     roster: Roster
@@ -27,20 +34,20 @@ class Federation(Settings):
         refuse([*self._roles_missing(), *self._quorum_out_of_reach(), *self._rows_too_large()])
         return self
 
-    @property
-    def participants(self) -> tuple[MemberId, ...]:
-        """The ids of all participants, sorted."""
-        return self.roster.having(Role.PARTICIPANT)
+    @cached_property
+    def participants(self) -> frozenset[MemberId]:
+        """The ids of all participants."""
+        return frozenset(self.roster.having(Role.PARTICIPANT))
 
-    @property
-    def aggregators(self) -> tuple[MemberId, ...]:
-        """The ids of all aggregators, sorted."""
-        return self.roster.having(Role.AGGREGATOR)
+    @cached_property
+    def aggregators(self) -> frozenset[MemberId]:
+        """The ids of all aggregators."""
+        return frozenset(self.roster.having(Role.AGGREGATOR))
 
-    @property
-    def clients(self) -> tuple[MemberId, ...]:
-        """The ids of all clients, sorted."""
-        return self.roster.having(Role.CLIENT)
+    @cached_property
+    def clients(self) -> frozenset[MemberId]:
+        """The ids of all clients."""
+        return frozenset(self.roster.having(Role.CLIENT))
 
     @property
     def default_rule(self) -> str:

@@ -16,7 +16,7 @@ from fi_stream.federation.federation import Federation
 from fi_stream.federation.member import MemberSettings
 from fi_stream.federation.mistakes import Mistake, as_error, from_validation, located, nearest
 from fi_stream.federation.reading import Read
-from fi_stream.federation.roster import Card, Role
+from fi_stream.federation.roster import Card, Role, Roster
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Value = TypeVar("_Value")
@@ -71,9 +71,9 @@ def read_federation(file: Path) -> Federation | list[Mistake]:
     if isinstance(found, Mistake):
         return [found]
     if "roster" in found.content:
-        what = "is not a key of ours; `version` and [[members]] are the roster"
+        what = "is not a key of ours; `version`, `revoked` and [[members]] are the roster"
         return located([Mistake(file, what, "roster")], file, found.lines)
-    roster = {key: found.content.pop(key) for key in ("version", "members") if key in found.content}
+    roster = {key: found.content.pop(key) for key in Roster.model_fields if key in found.content}
     return _validated(Federation, file, Read(found.content | {"roster": roster}, found.lines))
 
 
@@ -122,10 +122,11 @@ def federation_toml(federation: Federation) -> str:
     """The text of a `federation.toml` that reads back as `federation`."""
     parts = federation.model_dump(mode="json", exclude_none=True)
     roster = parts.pop("roster")
-    return writing.dumps(
-        {"name": parts["name"], "version": roster["version"], "task": parts["task"]}
-        | {"policy": parts["policy"], "members": roster["members"]}
-    )
+    members = roster.pop("members")
+    if not roster["revoked"]:
+        del roster["revoked"]
+    plain = {key: part for key, part in parts.items() if not isinstance(part, dict)}
+    return writing.dumps({**plain, **roster, **parts, "members": members})
 
 
 def card_toml(card: Card) -> str:

@@ -130,7 +130,7 @@ def _fields_at(model: type[BaseModel], loc: Key) -> set[str]:
             model = _model_in(model.model_fields[part].annotation) or model
     fields = set(model.model_fields)
     if "roster" in fields:
-        fields |= {"version", "members"}
+        fields |= {"version", "revoked", "members"}
         fields -= {"roster"}
     return fields
 

@@ -7,7 +7,7 @@ import binascii
 from enum import StrEnum
 from typing import Annotated, Self
 
-from annotated_types import Ge, Len
+from annotated_types import Ge, Le, Len
 from pydantic import BeforeValidator, PlainSerializer, model_validator
 
 from fi_stream.federation.settings import Settings
@@ -61,10 +61,14 @@ class Member(Card):
 
 
 class Roster(Settings):
-    """The members of one federation version."""
+    """The members of one federation version.
 
-    version: Annotated[int, Ge(1)]
+    What the `revoked` sealed under an earlier version does not count once this one is in effect.
+    """
+
+    version: Annotated[int, Ge(1), Le(2**31 - 1)]
     members: Annotated[tuple[Member, ...], Len(1, 1024)]
+    revoked: Annotated[tuple[MemberId, ...], Len(0, 1024)] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -78,6 +82,11 @@ class Roster(Settings):
     def member(self, member_id: str) -> Member | None:
         """The member of that name, or None."""
         return next((m for m in self.members if m.id == member_id), None)
+
+    def same(self, other: Roster) -> bool:
+        """Whether both list the same members with the same keys and roles, in whatever order."""
+        ours, theirs = ({m.id: m for m in roster.members} for roster in (self, other))
+        return ours == theirs and set(self.revoked) == set(other.revoked)
 
     def having(self, role: Role) -> tuple[MemberId, ...]:
         """The ids of all members with that role, sorted."""

@@ -74,7 +74,6 @@ async def run_aggregator(
         tally = Tally("aggregator", dead)
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
-        await keys.announce()
         topics = catalogue()
         what = Group(
             seat.group,
@@ -88,7 +87,7 @@ async def run_aggregator(
             aggregator.show_on(watch.board)
             works = {
                 "aggregator.grants": keys.read_grants(),
-                "aggregator.announce": keys.keep_announcing(),
+                "aggregator.announce": keys.keep_announcing(stop),
                 "aggregator.dead": dead.keep_writing(),
             }
             async with background(works):
@@ -122,7 +121,7 @@ class Aggregator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read, join, send, and commit what need not be read again, until asked to stop."""
-        await self._keys.caught_up.wait()
+        await self._keys.ready.wait()
         self._progress.doing("waiting for partitions")
         while not stop.is_set():
             await self._follow_assignment(stop)
@@ -187,7 +186,8 @@ class Aggregator:
         for one, payload in zip(settled, result_payloads(settled), strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
-            sealed = self._keys.epoch(asked.client).seal(asked.ask, reply, frame(payload))
+            epoch = self._keys.epoch(asked.roster, asked.client)
+            sealed = epoch.seal(asked.ask, reply, frame(payload))
             target = Partition(topic, asked.ask.partition)
             labels = tool_labels("result", task, asked.ask, outcome=one.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))

@@ -11,11 +11,12 @@ from fi_stream.errors import FiStreamError
 from fi_stream.events.grant import decode_grant
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
+from fi_stream.federation.rosters import Rosters
 from fi_stream.roles.doctor import WITHIN, said
 from fi_stream.roles.keys import ANNOUNCE_EVERY, Keys
 from fi_stream.roles.seat import take_seat
 from fi_stream.roles.tally import Tally
-from fi_stream.sealing.identity import load_identity
+from fi_stream.sealing.identity import load_identities
 from fi_stream.sealing.keyring import ROLE_OF, Keyring
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.finding import Finding, ok, warning, wrong
@@ -53,8 +54,9 @@ async def examine_grants(setup: SetUp, *, clock_known: bool = False) -> list[Fin
     except (FiStreamError, TimeoutError) as error:
         return [wrong("grants", f"fi.keys cannot be read ({said(error)})", "see above")]
     now = SystemClock().wall()
-    identity = load_identity(setup.settings, setup.federation)
-    keyring = Keyring(setup.federation, setup.settings.id, identity)
+    identities = load_identities(setup.settings, setup.federation)
+    rosters = Rosters(setup.federation)
+    keyring = Keyring(rosters, setup.settings.id, identities)
     seen: dict[tuple[str, Role], int] = {}
     refused: Counter[Reason] = Counter()
     for record in records:

@@ -71,7 +71,6 @@ async def connect(
         async with seat.transport.reader(what) as reader:
             # Before the first query: a result must not be appended ahead of where we read from.
             await reader.starts()
-            await keys.announce()
             client = Client(seat, keys, tally, number)
             works = {
                 "client.grants": keys.read_grants(),
@@ -81,7 +80,7 @@ async def connect(
             }
             try:
                 async with background(works):
-                    await keys.caught_up.wait()
+                    await keys.ready.wait()
                     yield client
             finally:
                 client.leave()

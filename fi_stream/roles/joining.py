@@ -48,10 +48,8 @@ class Joining:
         Args:
             results: of each partition, the offset from which its results are read.
         """
-        federation = self._seat.federation
-        self.joins = {
-            number: Join(federation.participants, federation.policy.quorum) for number in results
-        }
+        quorum = self._seat.federation.policy.quorum
+        self.joins = {number: Join(quorum) for number in results}
         self._results = dict(results)
         self.catching_up = True
 
@@ -85,11 +83,13 @@ class Joining:
             header.sender,
             event.digest,
             header.ask,
+            header.roster,
+            event.federation.participants,
             record.offset,
             self._results[record.source.number],
         )
         ends = self._ends(event)
-        refusal = refuse_query(header.ask, self._seat.federation, record.at)
+        refusal = refuse_query(header.ask, event.federation, record.at)
         if refusal is not None:
             self._refused(refusal, record)
             rejected = join.reject(asked, refusal.reason, ends)
@@ -126,7 +126,13 @@ class Joining:
         header, record = event.header, event.record
         self._results[record.source.number] = record.offset + 1
         if header.reply is not None:
-            asked = Asked(header.reply.client, header.reply.digest, header.ask)
+            asked = Asked(
+                header.reply.client,
+                header.reply.digest,
+                header.ask,
+                header.roster,
+                event.federation.participants,
+            )
             join.settled_elsewhere(asked, self._ends(event))
         return []
 

@@ -69,7 +69,6 @@ async def run_participant(
         answering = resources.enter_context(Answering(seat.settings, seat.federation))
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
-        await keys.announce()
         what = Group(seat.group, (catalogue().queries.name,), Start.END)
         async with seat.transport.reader(what) as reader:
             watch.reading(reader)
@@ -77,7 +76,7 @@ async def run_participant(
             participant.show_on(watch.board)
             works = {
                 "participant.grants": keys.read_grants(),
-                "participant.announce": keys.keep_announcing(),
+                "participant.announce": keys.keep_announcing(stop),
                 "participant.dead": dead.keep_writing(),
             }
             async with background(works):
@@ -114,7 +113,7 @@ class Participant:
     async def run(self, reader: Reader, stop: asyncio.Event) -> None:
         """Read, answer, and commit what was answered, until asked to stop."""
         clock = self._seat.clock
-        await self._keys.caught_up.wait()
+        await self._keys.ready.wait()
         with ThreadPoolExecutor(1, thread_name_prefix="model") as off_the_loop:
             self._progress.doing("waiting for partitions")
             holds = False
@@ -174,7 +173,7 @@ class Participant:
     def _refuse(self, event: Verified) -> Refusal | None:
         """Why a verified query is not answered; one that is will not be answered again."""
         ask = event.header.ask
-        refusal = refuse_query(ask, self._seat.federation, event.record.at)
+        refusal = refuse_query(ask, event.federation, event.record.at)
         if refusal is not None:
             return refusal
         if self._seat.clock.now() >= ask.deadline:
@@ -208,7 +207,7 @@ class Participant:
             kind="abstain" if isinstance(answer, Refusal) else "answer",
             model=self._answering.version,
         )
-        sealed = self._keys.epoch().seal(ask, reply, payload)
+        sealed = self._keys.epoch(header.roster).seal(ask, reply, payload)
         target = Partition(catalogue().responses.name, ask.partition)
         labels = tool_labels(
             "response", header.task, ask, trace=trace_of(query.event.record.headers)

@@ -12,8 +12,9 @@ import structlog
 from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.errors import BrokerError, ConfigError, SendRefused
 from fi_stream.federation.files import load_as
+from fi_stream.federation.rosters import Rosters
 from fi_stream.privacy.compatibility import refuse_policy
-from fi_stream.sealing.identity import load_identity
+from fi_stream.sealing.identity import load_identities
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.kafka import KafkaTransport
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from fi_stream.federation.federation import Federation
     from fi_stream.federation.member import MemberSettings
     from fi_stream.federation.roster import Role
-    from fi_stream.sealing.identity import Identity
+    from fi_stream.sealing.identity import Identities
     from fi_stream.transport.port import Outgoing, Transport
     from fi_stream.values import BrokerMillis, MemberId
 
@@ -45,11 +46,15 @@ _ROOM = 4096
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Everything that a role has from the start."""
+    """Everything that a role has from the start.
+
+    `federation` is for what no roster changes: name, task and policy.
+    """
 
     settings: MemberSettings
     federation: Federation
-    identity: Identity
+    rosters: Rosters
+    identities: Identities
     clock: BrokerClock
     transport: Transport
     role: Role
@@ -105,13 +110,14 @@ async def take_seat(
     refusal = refuse_policy(federation.policy.form, federation.policy.rules)
     if refusal is not None:
         raise ConfigError(f"{settings.member.federation}: [policy] rules: {refusal}")
-    identity = load_identity(settings, federation)
+    identities = load_identities(settings, federation)
     clock = BrokerClock(SystemClock(), Millis(federation.policy.limits.max_skew_ms))
     connection = connection_of(settings, federation)
     async with KafkaTransport(connection, clock.clock, give_up_after) as transport:
         topics = catalogue()
         await verify(transport, (topics.queries, topics.responses, topics.results, topics.keys))
-        yield Seat(settings, federation, identity, clock, transport, role)
+        rosters = Rosters(federation)
+        yield Seat(settings, federation, rosters, identities, clock, transport, role)
 
 
 def group_name(federation: Federation, role: Role, member: MemberId) -> str:

@@ -1,6 +1,6 @@
 """The way in: every event is checked here before anything is decided from it (DESIGN 7).
 
-Order: bounded decoding; topic, partition, task, roster and role; the epoch's grant; our tag.
+Order: bounded decoding; topic, partition and task; roster and role; the epoch's grant; our tag.
 Duplicates are the caller's to find, between `admit` and `open`.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fi_stream.clock import BrokerClock
     from fi_stream.events.header import EventType, Header
     from fi_stream.federation.federation import Federation
+    from fi_stream.federation.rosters import Rosters
     from fi_stream.sealing.keyring import ReadingEpoch
     from fi_stream.transport.port import Partition, Record
     from fi_stream.values import Value
@@ -38,6 +39,8 @@ class Verified:
     digest: bytes
     envelope: Envelope
     epoch: ReadingEpoch
+    federation: Federation
+    """As of the roster under which the event was sealed."""
 
     def open(self, kind: type[T]) -> T | Refusal:
         """Decrypt and read the payload."""
@@ -53,9 +56,9 @@ class Verified:
 class Gate:
     """Admits events of the federation's members; those whose grant is missing wait for it."""
 
-    def __init__(self, federation: Federation, keyring: Keyring, clock: BrokerClock) -> None:
-        self._federation = federation
-        self._roles = {member.id: member.roles for member in federation.roster.members}
+    def __init__(self, rosters: Rosters, keyring: Keyring, clock: BrokerClock) -> None:
+        self._rosters = rosters
+        self._limits = rosters.base.policy.limits
         self._keyring = keyring
         self._clock = clock
         self._waiting = WaitingRoom()
@@ -71,8 +74,7 @@ class Gate:
 
     def admit(self, record: Record, expected: EventType) -> Verified | Refusal | None:
         """Check one event; None when it waits for its grant."""
-        limits = self._federation.policy.limits
-        if len(record.value) > limits.max_message_bytes:
+        if len(record.value) > self._limits.max_message_bytes:
             return Refusal(Reason.TOO_LARGE, f"{len(record.value)} bytes")
         decoded = decode_envelope(record.value)
         if isinstance(decoded, Refusal):
@@ -81,10 +83,23 @@ class Gate:
         refusal = self._misplaced(header, record, expected)
         if refusal is not None:
             return refusal
+        federation = self._rosters.of(header.roster)
+        if federation is None:
+            # Its roster comes ahead of its grant: who waits for the one waits for the other.
+            if header.roster > self._rosters.newest:
+                return self._wait(record, header)
+            return Refusal(Reason.UNKNOWN_ROSTER, f"version {header.roster}")
+        refusal = self._rosters.refuse(header.roster, header.sender, expected, record.at)
+        if refusal is not None:
+            return refusal
+        if ROLE_OF[expected] not in (self._rosters.roles(header.roster, header.sender) or ()):
+            return Refusal(Reason.WRONG_ROLE, f"{header.sender} may not send a {expected}")
         epoch = self._keyring.find(header.sender, header.epoch)
         if epoch is None:
             return self._wait(record, header)
-        return _authenticate(record, header, envelope, epoch)
+        digest = event_digest(envelope.header, envelope.nonce, envelope.sealed)
+        verified = Verified(record, header, digest, envelope, epoch, federation)
+        return _not_authentic(verified) or verified
 
     def granted(self, value: bytes) -> tuple[list[Record], Refusal | None]:
         """Take in a grant; returns the events that had waited for it, to be admitted again."""
@@ -95,49 +110,45 @@ class Gate:
             return [], accepted
         return self._waiting.granted(accepted.epoch.sender, accepted.epoch.epoch), None
 
+    def listed(self) -> list[Record]:
+        """A new roster is known: all events that wait, to be admitted again."""
+        return self._waiting.all()
+
     def expired(self, now: Instant) -> list[tuple[Record, Refusal]]:
         """The events whose grant did not come in time."""
         return self._waiting.expired(now)
 
     def _misplaced(self, header: Header, record: Record, expected: EventType) -> Refusal | None:
-        federation = self._federation
         if header.type != expected:
             return Refusal(Reason.WRONG_TOPIC, f"a {header.type} on {record.source.topic}")
         if header.ask.partition != record.source.number:
             where = f"made for {header.ask.partition}, found on {record.source.number}"
             return Refusal(Reason.WRONG_PARTITION, where)
-        if header.task != federation.task.hash:
+        if header.task != self._rosters.base.task.hash:
             return Refusal(Reason.WRONG_TASK, f"from {header.sender}")
-        if header.roster != federation.roster.version:
-            return Refusal(Reason.UNKNOWN_ROSTER, f"version {header.roster}")
-        roles = self._roles.get(header.sender)
-        if roles is None:
-            return Refusal(Reason.UNKNOWN_MEMBER, header.sender)
-        if ROLE_OF[expected] not in roles:
-            return Refusal(Reason.WRONG_ROLE, f"{header.sender} may not send a {expected}")
         return None
 
     def _wait(self, record: Record, header: Header) -> Refusal | None:
         now = self._clock.now()
         if header.ask.deadline <= now:
             return Refusal(Reason.UNKNOWN_EPOCH, f"no grant of {header.sender} came in time")
-        longest = self._federation.policy.limits.max_deadline_ms
-        left = min(header.ask.deadline - now, longest) / 1000
+        left = min(header.ask.deadline - now, self._limits.max_deadline_ms) / 1000
         until = Instant(self._clock.monotonic() + left)
-        return self._waiting.add(header.sender, header.epoch, record, until)
+        # Whoever no roster lists yet shares one place, so that invented names take no more.
+        sender = header.sender if self._rosters.knows(header.sender) else ""
+        return self._waiting.add(sender, header.epoch, record, until)
 
 
-def _authenticate(
-    record: Record, header: Header, envelope: Envelope, epoch: ReadingEpoch
-) -> Verified | Refusal:
-    if epoch.epoch.purpose != header.type:
-        return Refusal(Reason.WRONG_EPOCH, f"an epoch for {epoch.epoch.purpose}")
-    if record.at > epoch.epoch.expires:
+def _not_authentic(event: Verified) -> Refusal | None:
+    header, epoch, tags = event.header, event.epoch, event.envelope.tags
+    if epoch.epoch.purpose != header.type or epoch.epoch.roster != header.roster:
+        what = f"an epoch for {epoch.epoch.purpose}, roster version {epoch.epoch.roster}"
+        return Refusal(Reason.WRONG_EPOCH, what)
+    if event.record.at > epoch.epoch.expires:
         return Refusal(Reason.EXPIRED_EPOCH, f"of {header.sender}")
-    if len(envelope.tags) != epoch.readers * TAG_BYTES:
-        return Refusal(Reason.BAD_TAG, f"{len(envelope.tags)} bytes for {epoch.readers} readers")
-    digest = event_digest(envelope.header, envelope.nonce, envelope.sealed)
+    if len(tags) != epoch.readers * TAG_BYTES:
+        return Refusal(Reason.BAD_TAG, f"{len(tags)} bytes for {epoch.readers} readers")
     start = epoch.place * TAG_BYTES
-    if not epoch.tag.fits(digest, envelope.tags[start : start + TAG_BYTES]):
+    if not epoch.tag.fits(event.digest, tags[start : start + TAG_BYTES]):
         return Refusal(Reason.BAD_TAG, f"not {header.sender}'s")
-    return Verified(record, header, digest, envelope, epoch)
+    return None

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from fi_stream.federation.federation import Federation
     from fi_stream.federation.member import MemberSettings
 
+NEXT: Final = "next"
+"""The directory, inside that of a member's keys, of those that a later roster version lists."""
+
 SIGNING_FILE: Final = "signing.key"
 SEALING_FILE: Final = "sealing.key"
 _SIGNING, _SEALING = "ed25519", "mlkem768-x25519"
@@ -115,30 +118,84 @@ class Identity:
         return f"Identity({self.member!r}, keys hidden)"
 
 
-def load_identity(member: MemberSettings, federation: Federation) -> Identity:
+class Identities:
+    """All the keys that one member has: those in use, and the next ones while they rotate."""
+
+    def __init__(self, *identities: Identity, directory: Path | None = None) -> None:
+        self._by_card = {identity.card(): identity for identity in identities}
+        self._directory = directory
+
+    @property
+    def member(self) -> str:
+        """Whose keys these are."""
+        return next(iter(self._by_card)).id
+
+    @classmethod
+    def load(cls, directory: Path) -> Identities:
+        """Read the keys in `directory`, and those in its `next/` if there are any.
+
+        Raises:
+            ConfigError: a file is missing, damaged, another member's, or readable by others.
+        """
+        return cls(*_read(directory), directory=directory)
+
+    def listed(self, federation: Federation) -> Identity | None:
+        """The keys that this version of the federation lists for the member, if they are here."""
+        return next(
+            (
+                identity
+                for card, identity in self._by_card.items()
+                if federation.card(card.id) == card
+            ),
+            None,
+        )
+
+    def look_again(self) -> None:
+        """Read what is in the directory now; what was read before stays.
+
+        Raises:
+            ConfigError: a file is missing, damaged, another member's, or readable by others.
+        """
+        if self._directory is not None:
+            self._by_card |= {each.card(): each for each in _read(self._directory)}
+
+
+def _read(directory: Path) -> list[Identity]:
+    identities = [Identity.load(directory)]
+    if (directory / NEXT).is_dir():
+        identities.append(Identity.load(directory / NEXT))
+    if len({identity.member for identity in identities}) > 1:
+        raise ConfigError(
+            f"{directory / NEXT}: these are the keys of {identities[-1].member}, not of "
+            f"{identities[0].member}; `fi-stream keygen` makes the next keys of a member"
+        )
+    return identities
+
+
+def load_identities(member: MemberSettings, federation: Federation) -> Identities:
     """Read a member's keys and see that the roster has the same.
 
     Raises:
         ConfigError: the keys cannot be used, or are not those that the roster knows.
     """
-    identity = Identity.load(member.member.keys)
-    if identity.member != member.id:
+    directory = member.member.keys
+    identities = Identities.load(directory)
+    if identities.member != member.id:
         raise ConfigError(
-            f"{member.member.keys}: these are the keys of {identity.member}, not of {member.id}; "
+            f"{directory}: these are the keys of {identities.member}, not of {member.id}; "
             "set `keys` in [member] to the right directory"
         )
-    listed = federation.card(member.id)
-    if listed is None:
+    if federation.card(member.id) is None:
         raise ConfigError(
             f"{member.member.federation}: {member.id} is not in the roster; "
             "have its card added, or set `id` in [member]"
         )
-    if listed != identity.card():
+    if identities.listed(federation) is None:
         raise ConfigError(
             f"{member.member.federation}: the roster has other keys for {member.id} than "
-            f"{member.member.keys}; put back the old keys, or have the new card added to the roster"
+            f"{directory}; put back the old keys, or have the new card added to the roster"
         )
-    return identity
+    return identities
 
 
 def signing_key(card: Card) -> Ed25519PublicKey:

@@ -18,8 +18,8 @@ from fi_stream.sealing.identity import signing_key
 from fi_stream.sealing.keys import ContentKey, TagKey
 
 if TYPE_CHECKING:
-    from fi_stream.federation.federation import Federation
-    from fi_stream.sealing.identity import Identity
+    from fi_stream.federation.rosters import Rosters
+    from fi_stream.sealing.identity import Identities, Identity
     from fi_stream.values import BrokerMillis, MemberId
 
 ROLE_OF = {"query": Role.CLIENT, "response": Role.PARTICIPANT, "result": Role.AGGREGATOR}
@@ -43,14 +43,13 @@ class ReadingEpoch:
 class Keyring:
     """Accepts grants; the first valid grant of an epoch wins."""
 
-    def __init__(self, federation: Federation, me: MemberId, identity: Identity) -> None:
-        self._federation = federation
+    def __init__(self, rosters: Rosters, me: MemberId, identities: Identities) -> None:
+        self._rosters = rosters
         self._me = me
-        self._identity = identity
+        self._identities = identities
         self._known: defaultdict[str, OrderedDict[bytes, tuple[bytes, ReadingEpoch | None]]] = (
             defaultdict(OrderedDict)
         )
-        self._senders = frozenset(member.id for member in federation.roster.members)
 
     def find(self, sender: str, epoch: bytes) -> ReadingEpoch | None:
         """The epoch of that sender, if its grant came and named us."""
@@ -69,10 +68,9 @@ class Keyring:
             return decoded
         signed, grant = decoded
         epoch = grant.epoch
-        if epoch.sender not in self._senders:
-            return Refusal(Reason.UNKNOWN_MEMBER, epoch.sender)
         digest = hashlib.sha256(signed.grant).digest()
-        known = self._known[epoch.sender].get(epoch.epoch)
+        of_sender = self._known.get(epoch.sender)
+        known = of_sender.get(epoch.epoch) if of_sender else None
         if known is not None and known[0] == digest:
             return None
         refusal = self._check(epoch, signed.signature, signed.grant, now)
@@ -91,14 +89,15 @@ class Keyring:
     def _check(
         self, epoch: Epoch, signature: bytes, body: bytes, now: BrokerMillis
     ) -> Refusal | None:
-        federation = self._federation
-        member = federation.roster.member(epoch.sender)
+        base = self._rosters.base
+        if epoch.federation != base.name or epoch.task != base.task.hash:
+            return Refusal(Reason.WRONG_TASK, f"a grant of {epoch.sender}")
+        federation = self._rosters.of(epoch.roster)
+        if federation is None:
+            return Refusal(Reason.UNKNOWN_ROSTER, f"version {epoch.roster}")
+        member = federation.member(epoch.sender)
         if member is None:
             return Refusal(Reason.UNKNOWN_MEMBER, epoch.sender)
-        if epoch.federation != federation.name or epoch.task != federation.task.hash:
-            return Refusal(Reason.WRONG_TASK, f"a grant of {epoch.sender}")
-        if epoch.roster != federation.roster.version:
-            return Refusal(Reason.UNKNOWN_ROSTER, f"version {epoch.roster}")
         if ROLE_OF[epoch.purpose] not in member.roles:
             return Refusal(Reason.WRONG_ROLE, f"{epoch.sender} may not send {epoch.purpose}")
         try:
@@ -107,22 +106,27 @@ class Keyring:
             return Refusal(Reason.BAD_SIGNATURE, f"a grant of {epoch.sender}")
         if now > epoch.expires:
             return Refusal(Reason.EXPIRED_EPOCH, f"a grant of {epoch.sender}")
-        if epoch.created > now + federation.policy.limits.max_skew_ms:
+        if epoch.created > now + base.policy.limits.max_skew_ms:
             return Refusal(Reason.CLOCK_SKEW, f"a grant of {epoch.sender} from the future")
         return None
 
     def _read(self, grant: Grant) -> ReadingEpoch | Refusal | None:
         for place, part in enumerate(grant.readers):
             if part.reader == self._me:
-                return self._open(grant, place, part)
+                federation = self._rosters.of(grant.epoch.roster)
+                identity = None if federation is None else self._identities.listed(federation)
+                if identity is None:
+                    what = f"version {grant.epoch.roster} lists keys of ours that are not here"
+                    return Refusal(Reason.UNKNOWN_ROSTER, what)
+                return self._open(grant, (place, part), identity)
         return None
 
-    def _open(self, grant: Grant, place: int, part: ReaderGrant) -> ReadingEpoch | Refusal:
-        epoch = grant.epoch
+    def _open(
+        self, grant: Grant, ours: tuple[int, ReaderGrant], identity: Identity
+    ) -> ReadingEpoch | Refusal:
+        epoch, (place, part) = grant.epoch, ours
         try:
-            body = SUITE.decrypt(
-                part.sealed, self._identity.sealing, info=hpke_info(epoch, self._me)
-            )
+            body = SUITE.decrypt(part.sealed, identity.sealing, info=hpke_info(epoch, self._me))
         except InvalidTag:
             return Refusal(Reason.DECRYPTION_FAILED, f"a grant of {epoch.sender}")
         keys = unpack(body, ReaderKeys, SEALED_ENTRIES)

@@ -48,7 +48,7 @@ class WaitingRoom:
     def add(self, sender: str, epoch: bytes, record: Record, until: Instant) -> Refusal | None:
         """Keep an event for its grant; `unknown_epoch` when its sender has too many waiting.
 
-        The caller has checked that the sender is in the roster: that bounds the number of benches.
+        The caller has checked that the sender is in a roster: that bounds the number of benches.
         """
         bench = self._benches[sender]
         size = len(record.value)
@@ -61,6 +61,14 @@ class WaitingRoom:
     def granted(self, sender: str, epoch: bytes) -> list[Record]:
         """Take out what waited for this epoch, in the order in which it came."""
         return self._take(sender, lambda waiting: waiting[0] == epoch)
+
+    def all(self) -> list[Record]:
+        """Take out everything."""
+        return [
+            record
+            for sender in list(self._benches)
+            for record in self._take(sender, lambda _: True)
+        ]
 
     def expired(self, now: Instant) -> list[tuple[Record, Refusal]]:
         """Take out what waited too long."""

@@ -21,6 +21,7 @@ from fi_stream.events.grant import Grant, ReaderKeys, SignedGrant
 from fi_stream.events.header import VERSION, Header
 from fi_stream.events.payloads import Abstain, Answer, QueryPayload, ResultPayload
 from fi_stream.events.refusals import Reason
+from fi_stream.events.roster import RosterVersion, SignedRoster
 from fi_stream.transport.catalogue import catalogue
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ _WRITTEN: Final[tuple[type[Value], ...]] = (
     SignedGrant,
     Grant,
     ReaderKeys,
+    SignedRoster,
+    RosterVersion,
     DeadLetter,
 )
 _SEALED: Final[Mapping[str, Sequence[type[Value]]]] = {
@@ -53,18 +56,18 @@ _CHANNELS: Final[Mapping[str, Sequence[str]]] = {
     "queries": ("query",),
     "responses": ("response",),
     "results": ("result",),
-    "keys": ("grant",),
+    "keys": ("grant", "roster"),
     "dead": ("dead_letter",),
 }
 _SENDS: Final[Mapping[str, Sequence[str]]] = {
     "client": ("query", "grant"),
     "participant": ("response", "grant", "dead_letter"),
-    "aggregator": ("result", "grant", "dead_letter"),
+    "aggregator": ("result", "grant", "roster", "dead_letter"),
 }
 _RECEIVES: Final[Mapping[str, Sequence[str]]] = {
-    "client": ("result", "grant"),
-    "participant": ("query", "grant"),
-    "aggregator": ("query", "response", "result", "grant"),
+    "client": ("result", "grant", "roster"),
+    "participant": ("query", "grant", "roster"),
+    "aggregator": ("query", "response", "result", "grant", "roster"),
 }
 _FRAME: Final = (
     "AES-256-GCM, the header's bytes being the associated data. Inside: the payload's length as "
@@ -92,7 +95,7 @@ def document() -> dict[str, object]:
         "operations": {**_operations("send", _SENDS), **_operations("receive", _RECEIVES)},
         "components": {
             "messages": {name: _event(name, sealed) for name, sealed in _SEALED.items()}
-            | {"grant": _grant(), "dead_letter": _dead_letter()},
+            | {"grant": _grant(), "roster": _roster(), "dead_letter": _dead_letter()},
             "schemas": _schemas(),
         },
     }
@@ -171,6 +174,16 @@ def _grant() -> dict[str, object]:
         "signature": {"description": "Ed25519 by the sender, over a fixed prefix and `grant`."},
     }
     return _message("grant", SignedGrant, inside, "The epoch's id: 16 bytes.")
+
+
+def _roster() -> dict[str, object]:
+    inside: _Fields = {
+        "roster": _packed(RosterVersion),
+        "signature": {
+            "description": "Ed25519 by the federation, over a fixed prefix and `roster`."
+        },
+    }
+    return _message("roster", SignedRoster, inside, "`roster`.")
 
 
 def _dead_letter() -> dict[str, object]:

@@ -25,7 +25,7 @@ def asked(number: int, offset: int = 0, results: int = 0) -> Asked:
         created=0,
         deadline=10_000,
     )
-    return Asked("alice", number.to_bytes(32, "big"), ask, offset, results)
+    return Asked("alice", number.to_bytes(32, "big"), ask, 1, frozenset(MEMBERS), offset, results)
 
 
 def abstains(number: int, member: str, offset: int) -> Given:
@@ -34,12 +34,12 @@ def abstains(number: int, member: str, offset: int) -> Given:
 
 
 def test_with_nothing_open_there_is_nothing_to_read_again() -> None:
-    marks = Join(MEMBERS, 1).marks()
+    marks = Join(1).marks()
     assert (marks.queries, marks.responses, marks.results) == (None, None, None)
 
 
 def test_the_oldest_open_query_holds_the_marks_until_it_is_settled() -> None:
-    join = Join(MEMBERS, 1)
+    join = Join(1)
     join.query(asked(1, offset=5, results=3), FAR, FAR)
     join.query(asked(2, offset=6, results=4), FAR, FAR)
     assert join.marks().queries == 5
@@ -52,7 +52,7 @@ def test_the_oldest_open_query_holds_the_marks_until_it_is_settled() -> None:
 
 
 def test_an_answer_without_its_query_holds_the_responses() -> None:
-    join = Join(MEMBERS, 1)
+    join = Join(1)
     join.response(asked(1).key, abstains(1, "p1", 9), FAR)
     assert join.marks().responses == 9
     join.query(asked(1, offset=2), FAR, FAR)
@@ -68,7 +68,7 @@ def test_an_answer_without_its_query_holds_the_responses() -> None:
     )
 )
 def test_marks_are_the_lowest_offsets_of_what_is_not_settled(events: list[tuple[int, str]]) -> None:
-    join = Join(MEMBERS, 1)
+    join = Join(1)
     queries: dict[int, int] = {}
     responses: dict[int, list[int]] = {}
     settled: set[int] = set()
@@ -102,7 +102,7 @@ def test_marks_are_the_lowest_offsets_of_what_is_not_settled(events: list[tuple[
 
 
 def test_the_next_close_is_that_of_an_open_query_alone() -> None:
-    join = Join(MEMBERS, 1)
+    join = Join(1)
     join.query(asked(1), Instant(1.0), FAR)
     join.query(asked(2), Instant(2.0), FAR)
     join.settled_elsewhere(asked(1), FAR)

@@ -52,7 +52,7 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.join = Join(MEMBERS, quorum=3)
+        self.join = Join(quorum=3)
         self.now = 0
         self.first: dict[Key, Asked] = {}
         self.settled: Counter[Key] = Counter()
@@ -67,7 +67,7 @@ class Histories(RuleBasedStateMachine):
         key = (client, number.to_bytes(16, "big"))
         known = self.first.get(key)
         created = known.ask.created if known else self.now
-        return Asked(client, digest, ask_at(created, number))
+        return Asked(client, digest, ask_at(created, number), 1, frozenset(MEMBERS))
 
     @rule(query=queries, digest=events, lag=st.integers(0, LAG))
     def a_query_comes(self, query: tuple[str, int], digest: bytes, lag: int) -> None:
@@ -101,7 +101,7 @@ class Histories(RuleBasedStateMachine):
     @rule(
         query=queries,
         digest=events,
-        member=st.sampled_from([*MEMBERS, "stranger"]),
+        member=st.sampled_from(MEMBERS),
         abstains=st.booleans(),
         lag=st.integers(0, LAG),
     )
@@ -114,7 +114,6 @@ class Histories(RuleBasedStateMachine):
         refusal = self.join.refuse_response(asked.key, answered, ends, instant(self.now))
         if refusal is not None:
             return
-        assert member in MEMBERS
         prediction = None if abstains else np.eye(3)[[0]]
         reason = Reason.OVERLOADED if abstains else None
         done = self.join.response(asked.key, Given(answered, "m", prediction, reason), ends)
@@ -206,9 +205,9 @@ def given_by(member: str, predictions: dict[str, list[float]]) -> Given:
 
 def run(events: tuple[str, ...], rule_name: str, predictions: dict[str, list[float]]) -> Settled:
     """Take the query "?" and the answers in that order; settle at the deadline if need be."""
-    join = Join(MEMBERS, quorum=2)
+    join = Join(quorum=2)
     ask = ask_at(0, rule_name=rule_name)
-    asked = Asked("alice", b"d" * 32, ask)
+    asked = Asked("alice", b"d" * 32, ask, 1, frozenset(MEMBERS))
     closes, ends = instant(ask.deadline - HOP), instant(ask.deadline)
     found: list[Settled] = []
     for event in events:
@@ -266,9 +265,9 @@ def test_the_order_of_some_answers_changes_nothing_either(
 @given(order=st.permutations([*MEMBERS, *MEMBERS, *MEMBERS]))
 @settings(deadline=None)
 def test_copies_of_answers_change_nothing(order: list[str]) -> None:
-    join = Join(MEMBERS, quorum=2)
+    join = Join(quorum=2)
     ask = ask_at(0)
-    asked = Asked("alice", b"d" * 32, ask)
+    asked = Asked("alice", b"d" * 32, ask, 1, frozenset(MEMBERS))
     ends = instant(ask.deadline)
     join.query(asked, instant(ask.deadline - HOP), ends)
     found, refusals = [], Counter[Reason]()

@@ -35,7 +35,7 @@ def asked(number: int = 0, rule: str = "soft", rows: int = 2) -> Asked:
         created=0,
         deadline=500,
     )
-    return Asked("alice", number.to_bytes(32, "big"), ask)
+    return Asked("alice", number.to_bytes(32, "big"), ask, 1, frozenset())
 
 
 def answer(member: str, values: list[list[float]], noise: Noise | None = None) -> Given:

@@ -96,7 +96,7 @@ def probabilities(label: int, noise: Noise | None = None) -> Answer:
 
 
 def settled(log: Log, labels: dict[str, int], outcome: Outcome) -> ResultPayload:
-    asked = Asked(CLIENT, log.query.digest, log.ask)
+    asked = Asked(CLIENT, log.query.digest, log.ask, 1, frozenset(PARTICIPANTS))
     answers = {
         member: Given(
             Answered(member, log.query.digest, BrokerMillis(NOW)),

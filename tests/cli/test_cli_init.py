@@ -10,7 +10,7 @@ import pytest
 
 from fi_stream.federation.files import load_as, load_federation
 from fi_stream.federation.roster import Role
-from fi_stream.sealing.identity import load_identity
+from fi_stream.sealing.identity import load_identities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_every_member_can_take_its_seat(
     seats = {"p1": Role.PARTICIPANT, "aggregator": Role.AGGREGATOR, "client": Role.CLIENT}
     for name, role in seats.items():
         member, federation = load_as(role, tmp_path / "fed" / name / "member.toml")
-        assert load_identity(member, federation).member == name
+        assert load_identities(member, federation).member == name
         assert member.kafka == {"bootstrap.servers": "kafka.example:9093"}
 
 

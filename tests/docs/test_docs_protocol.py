@@ -9,7 +9,7 @@ from documents import blocks, column, section, tables, text_of
 from members import cast
 
 from fi_stream.cli import samples
-from fi_stream.events import dead_letter, envelope, grant, header, payloads, tensors
+from fi_stream.events import dead_letter, envelope, grant, header, payloads, roster, tensors
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
 from fi_stream.federation.roster import Role
@@ -41,6 +41,9 @@ FIELDS: list[tuple[str, int, type[Value]]] = [
     ("Grants", 2, grant.Epoch),
     ("Grants", 3, grant.ReaderGrant),
     ("Grants", 4, grant.ReaderKeys),
+    ("Rosters", 0, roster.SignedRoster),
+    ("Rosters", 1, roster.RosterVersion),
+    ("Rosters", 2, roster.RosterMember),
     ("Dead letters", 0, dead_letter.DeadLetter),
     ("Dead letters", 1, dead_letter.Origin),
     ("Dead letters", 2, dead_letter.Refuser),
@@ -72,9 +75,8 @@ def test_the_reasons_that_are_poison_are_those_of_the_code() -> None:
 
 
 def test_every_reason_has_its_place_in_the_checks_or_is_an_abstention() -> None:
-    checks = section(TEXT, "Checks of an event, in order") + section(
-        TEXT, "Checks of a grant, in order"
-    )
+    headings = ("Checks of an event, in order", "Checks of a grant, in order", "Rosters")
+    checks = "".join(section(TEXT, heading) for heading in headings)
     abstentions = {Reason.MODEL_FAILED, Reason.OVER_BUDGET, Reason.OVERLOADED}
     assert {reason for reason in Reason if f"`{reason}`" not in checks} == abstentions
 
@@ -116,9 +118,9 @@ def test_every_topic_of_the_catalogue_is_named() -> None:
 
 def test_grants_go_to_whom_the_table_says(federation: Federation) -> None:
     groups = {
-        "all participants": federation.participants,
-        "all aggregators": federation.aggregators,
-        "that client": federation.clients[:1],
+        "all participants": federation.roster.having(Role.PARTICIPANT),
+        "all aggregators": federation.roster.having(Role.AGGREGATOR),
+        "that client": federation.roster.having(Role.CLIENT)[:1],
         "": (),
     }
     rows = {row["sender"]: row for row in tables(section(TEXT, "Who grants whom"))[0]}
@@ -146,6 +148,7 @@ _JSON_KINDS = {
     "float": {"number"},
     "map": {"reference"},
     "array of int": {"array"},
+    "array of text": {"array"},
     "array of map": {"array"},
     "array of tensor": {"array"},
 }

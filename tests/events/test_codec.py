@@ -27,6 +27,7 @@ from fi_stream.events.payloads import (
     ResultPayload,
 )
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.roster import RosterVersion, SignedRoster
 from fi_stream.values import Value
 
 if TYPE_CHECKING:
@@ -223,7 +224,18 @@ def test_a_bomb_in_a_grant_whose_signature_was_not_checked_yet_costs_little(leaf
         assert seconds < 0.03
 
 
-KINDS = (Envelope, Header, SignedGrant, Grant, QueryPayload, Answer, Abstain, ResultPayload)
+KINDS = (
+    Envelope,
+    Header,
+    SignedGrant,
+    Grant,
+    SignedRoster,
+    RosterVersion,
+    QueryPayload,
+    Answer,
+    Abstain,
+    ResultPayload,
+)
 anything = st.recursive(
     st.none()
     | st.booleans()

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 POISON = {
     "malformed", "unsupported_version", "too_large", "wrong_topic", "wrong_partition",
     "wrong_task", "unknown_member", "wrong_role", "wrong_epoch", "second_grant",
-    "bad_signature", "bad_tag", "decryption_failed",
+    "bad_signature", "bad_tag", "decryption_failed", "second_roster",
 }  # fmt: skip
 TRAFFIC = {
     "wrong_query", "unknown_roster", "unknown_epoch", "expired_epoch", "replayed", "duplicate",
     "late", "deadline_too_far", "clock_skew", "rule_not_allowed", "protection_not_allowed",
     "wrong_form", "wrong_shape", "wrong_datatype", "not_finite", "not_a_prediction",
-    "model_failed", "over_budget", "overloaded",
+    "model_failed", "over_budget", "overloaded", "revoked",
 }  # fmt: skip
 
 

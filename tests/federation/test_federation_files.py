@@ -50,9 +50,9 @@ def test_a_card_reads_back_as_it_was_written(
 
 
 def test_lookups_agree_with_the_roster(federation: Federation) -> None:
-    assert federation.participants == ("p1", "p2")
-    assert federation.aggregators == ("joiner",)
-    assert federation.clients == ("asker",)
+    assert federation.participants == {"p1", "p2"}
+    assert federation.aggregators == {"joiner"}
+    assert federation.clients == {"asker"}
     assert federation.default_rule == "soft"
     assert federation.default_protection == "trusted"
     member = federation.member("p2")
@@ -74,7 +74,7 @@ def test_lookups_agree_with_the_roster(federation: Federation) -> None:
         ("quorum = 2", "quorom = 2", "quorom", "policy.quorom: is not a key of ours; did you mean"),
         ("quorum = 2", "xyz = 2", "xyz", "policy.xyz: is not a key of ours; known: form, limits"),
         ("version", "versoin", "versoin", "versoin: is not a key of ours; did you mean `version`"),
-        ("version", "roster", "roster", "roster: is not a key of ours; `version` and [[members]]"),
+        ("version", "roster", "roster", "roster: is not a key of ours; `version`, `revoked` and"),
         ("version = 3", "", None, "version: is missing"),
         ("[task]", "[tusk]", "[tusk]", "tusk: is not a key of ours; did you mean `task`"),
         ('"multiclass"', '"guess"', "kind", "task.kind: write 'multiclass'"),

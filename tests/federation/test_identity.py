@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fi_stream.errors import ConfigError
 from fi_stream.federation.files import load_as
 from fi_stream.federation.roster import Card, Role
-from fi_stream.sealing.identity import Identity, load_identity, sealing_key, signing_key
+from fi_stream.sealing.identity import Identity, load_identities, sealing_key, signing_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,10 +180,12 @@ def test_a_card_with_a_damaged_sealing_key_is_refused() -> None:
 
 def test_the_roster_must_know_the_keys(home: Path, identities: dict[str, Identity]) -> None:
     member, federation = load_as(Role.PARTICIPANT, home / "member.toml")
-    assert load_identity(member, federation).card() == federation.card("p1")
+    listed = load_identities(member, federation).listed(federation)
+    assert listed is not None
+    assert listed.card() == federation.card("p1")
     Identity.generate("p1").save(home / "keys" / "p1", force=True)
     with pytest.raises(ConfigError, match="the roster has other keys for p1"):
-        load_identity(member, federation)
+        load_identities(member, federation)
     identities["p2"].save(home / "keys" / "p1", force=True)
     with pytest.raises(ConfigError, match="these are the keys of p2, not of p1"):
-        load_identity(member, federation)
+        load_identities(member, federation)

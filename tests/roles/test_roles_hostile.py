@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -97,11 +98,14 @@ async def test_events_of_another_federation_roster_and_member_are_refused_by_eve
         assert await stranger.seat.publish([event])
         stage.file("bob").write_text(later.read_text())
         async with stage.wire("bob", Role.CLIENT) as upgraded:
-            _, event = upgraded.query(drawn[0])
+            soon = upgraded.seat.clock.now() + 300
+            _, event = upgraded.query(drawn[0], deadline=soon)
             assert await upgraded.seat.publish([event])
         assert (await client.ask(drawn, deadline=10.0)).outcome == "complete"
-        # Of each, its grant and its query.
-        expected = {"wrong_task": 2, "unknown_roster": 2}
+        late = partial(stage.events, "refused", reason="unknown_epoch")
+        await staging.until(lambda: len(late()) == len(EVERYONE))
+        # Of each, its grant and its query; that of a roster to come waits for it.
+        expected = {"wrong_task": 2, "unknown_roster": 1, "unknown_epoch": 1}
         assert await running["agg"].stop() == expected
         assert await running["p1"].stop() == expected
 

@@ -130,7 +130,7 @@ FLIPS: dict[str, list[tuple[object, Reason | None]]] = {
     ],
     "v": [(2, Reason.UNSUPPORTED_VERSION), (2**31 - 1, Reason.UNSUPPORTED_VERSION)],
     "task": [(b"t" * 32, Reason.WRONG_TASK)],
-    "roster": [(2, Reason.UNKNOWN_ROSTER)],
+    "roster": [(2, None), (2**31, Reason.MALFORMED)],
     "sender": [("mallory", Reason.UNKNOWN_MEMBER), ("Mallory", Reason.MALFORMED)],
     "epoch": [(b"e" * 16, None), (b"short", Reason.MALFORMED)],
     "ask.query": [(b"q" * 16, Reason.BAD_TAG)],
