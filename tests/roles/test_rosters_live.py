@@ -192,11 +192,11 @@ async def test_keys_that_are_not_in_their_place_are_said_and_taken_up_when_they_
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
         await past(stage, await publish(stage, following))
         assert stage.events("keys.missing")
-        without = await client.ask(rows(1)[0], deadline=0.5)
+        without = await client.ask(rows(1)[0], deadline=2.0)
         assert (without.outcome, without.missing) == ("partial", {"p1": "silent"})
         fresh.save(stage.directory / "p1" / "keys" / "next")
-        async with asyncio.timeout(10):
-            while (await client.ask(rows(1)[0], deadline=0.5)).outcome != "complete":
+        async with asyncio.timeout(20):
+            while (await client.post(rows(1)[0], deadline=0.5)).outcome != "complete":
                 pass
 
 
