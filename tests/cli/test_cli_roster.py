@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from stage import everything_logged
 
 from fi_stream.federation.files import card_toml, load_federation
 from fi_stream.federation.roster import Role
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def home(tmp_path: Path, cli: Cli) -> Iterator[Path]:
     """A federation of three participants, on a broker that runs."""
-    with EmbeddedBroker() as broker:
+    with everything_logged(), EmbeddedBroker() as broker:
         cli("init", tmp_path / "home", "--bootstrap", broker.bootstrap)
         yield tmp_path / "home"
 
