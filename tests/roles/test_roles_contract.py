@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import stage as staging
+from rosters import asked_all_along, contributors, past, publish
 from stage import names_of, rows
 
 from fi_stream import connect
+from fi_stream.federation.changes import with_keys, without_member
 from fi_stream.federation.roster import Role
+from fi_stream.sealing.identity import Identity
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.topics import apply
 
@@ -143,6 +146,25 @@ class RolesContract:
             assert result.header.ask == ask
             assert [one.member for one in payload.contributors] == ["p1", "p2"]
             assert not _ours(await running["agg"].stop())
+
+    async def test_members_leave_and_keys_rotate_while_queries_are_asked(
+        self, stage: Stage
+    ) -> None:
+        following = without_member(stage.federation, "p3", revoked=False)
+        for member in ("p1", "agg"):
+            fresh = Identity.generate(member)
+            fresh.save(stage.directory / member / "keys" / "next")
+            following = with_keys(following, fresh.card(), revoked=False)
+        aggregators = ("agg", "agg") if self.grouped else ("agg",)
+        async with (
+            stage.running(*aggregators, "p1", "p2", "p3"),
+            asked_all_along(stage) as results,
+        ):
+            moment = await publish(stage, following)
+            await past(stage, moment)
+        assert {result.outcome for result in results} == {"complete"}
+        everyone, left = frozenset(("p1", "p2", "p3")), frozenset(("p1", "p2"))
+        assert set(contributors(results)) == {everyone, left}
 
 
 def _ours(refused: Mapping[str, int]) -> Mapping[str, int]:

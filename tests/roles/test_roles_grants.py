@@ -8,17 +8,25 @@ import time
 from typing import TYPE_CHECKING
 
 from members import with_header
+from rosters import asked_all_along
 from stage import names_of, rows
 
 from fi_stream import connect
+from fi_stream.events.grant import decode_grant
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import Outcome, ResultPayload, frame
+from fi_stream.events.refusals import Refusal
 from fi_stream.federation.roster import Role
+from fi_stream.roles import keys
+from fi_stream.sealing import epochs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
     from stage import Stage
+
+    from fi_stream.transport.port import Record
 
 EVERYONE = ("agg", "p1", "p2", "p3")
 
@@ -130,3 +138,42 @@ async def test_a_result_that_comes_before_its_grant_is_read_as_soon_as_that_come
         await wire.keys.announce()
         assert (await asked).outcome == "no_quorum"
         assert time.monotonic() - begun < 0.4
+
+
+async def test_keys_are_renewed_while_queries_are_asked_and_none_is_lost(
+    build: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "ANNOUNCE_EVERY", 0.1)
+    monkeypatch.setattr(keys, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(epochs, "MOST_MESSAGES", 5)
+    stage = build()
+    async with stage.running(*EVERYONE), asked_all_along(stage) as results:
+        await asyncio.sleep(2)
+    assert len(results) > 20
+    assert {result.outcome for result in results} == {"complete"}
+    async with stage.wire("alice", Role.CLIENT) as wire:
+        granted = {epoch_of(record) for record in await wire.kept("fi.keys")}
+    assert len([purpose for _, purpose in granted if purpose == "query"]) > 2
+
+
+async def test_an_aggregator_that_starts_late_opens_what_was_sealed_under_older_keys(
+    build: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "ANNOUNCE_EVERY", 0.1)
+    monkeypatch.setattr(keys, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(epochs, "MOST_MESSAGES", 1)
+    stage = build()
+    async with stage.running("p1", "p2", "p3"), connect(stage.file("alice")) as client:
+        waiting = []
+        for row in rows(4):
+            waiting.append(client.post(row, deadline=12.0))
+            await asyncio.sleep(0.5)
+        async with stage.running("agg"):
+            results = await asyncio.gather(*waiting)
+    assert {result.outcome for result in results} == {"complete"}
+
+
+def epoch_of(record: Record) -> tuple[bytes, str]:
+    decoded = decode_grant(record.value)
+    assert not isinstance(decoded, Refusal)
+    return decoded[1].epoch.epoch, decoded[1].epoch.purpose

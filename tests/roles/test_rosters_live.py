@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from members import parts
-from stage import names_of, rows, until
+from rosters import LEAD, asked_all_along, contributors, past, publish
+from stage import rows, until
 
 from fi_stream import connect
 from fi_stream.errors import ConfigError
@@ -21,62 +21,13 @@ from fi_stream.roles.publishing import publish_rosters, published_rosters
 from fi_stream.sealing.identity import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from stage import Stage
 
-    from fi_stream.federation.federation import Federation
-    from fi_stream.roles.result import Result
 
 EVERYONE = ("agg", "p1", "p2", "p3")
-LEAD = 0.6
-"""Seconds from publishing a version to its moment."""
-
-
-async def publish(stage: Stage, federation: Federation) -> int:
-    """Publish a version; returns its moment."""
-    file = stage.directory / f"federation-{federation.roster.version}.toml"
-    file.write_text(federation_toml(federation))
-    done = await publish_rosters(stage.file("alice"), [file], stage.roster_key, LEAD)
-    return done.added[-1].effective
-
-
-@asynccontextmanager
-async def asked_all_along(stage: Stage, deadline: float = 8.0) -> AsyncIterator[list[Result]]:
-    """A client asks thirty queries a second until the block ends; each has its result by then."""
-    results: list[Result] = []
-    done = asyncio.Event()
-    drawn = rows(200)
-
-    async def keep_asking() -> None:
-        async with connect(stage.file("alice")) as fi:
-            waiting = []
-            while not done.is_set():
-                row = drawn[len(waiting) % len(drawn)]
-                waiting.append((row, fi.post(row, deadline=deadline)))
-                await asyncio.sleep(0.03)
-            for row, future in waiting:
-                result = await future
-                assert result.labels == names_of(row)
-                results.append(result)
-
-    asking = asyncio.create_task(keep_asking())
-    try:
-        yield results
-    finally:
-        done.set()
-        await asking
-
-
-async def past(stage: Stage, moment: int) -> None:
-    """A little later than that moment."""
-    async with stage.wire("bob", Role.CLIENT, announce=False) as wire:
-        await asyncio.sleep(max(0, moment - wire.seat.clock.now()) / 1000 + 0.4)
-
-
-def contributors(results: list[Result]) -> list[frozenset[str]]:
-    return [frozenset(one.member for one in result.contributors) for result in results]
 
 
 def newcomer(stage: Stage, name: str, like: str) -> Identity:
