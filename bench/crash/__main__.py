@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench.crash import report
-from bench.crash.broker import prepare
+from bench.crash.broker import SETTINGS
 from bench.crash.checker import broken, check
 from bench.crash.cluster import run
 from bench.crash.schedule import draw
@@ -26,6 +26,8 @@ from bench.rounds import BenchFailed
 from fi_stream.errors import FiStreamError
 from fi_stream.roles.logs import configure_logs
 from fi_stream.transport.apache import KAFKA_VERSION, ApacheBroker
+from fi_stream.transport.connection import Connection
+from fi_stream.transport.topics import apply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="fi-stream-crash-") as folder,
-            ApacheBroker() as kafka,
+            ApacheBroker(settings=SETTINGS) as kafka,
         ):
             lines = asyncio.run(_run(console, kafka, Path(folder), asked))
     except (BenchFailed, FiStreamError) as error:
@@ -64,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
 async def _run(
     console: Console, kafka: ApacheBroker, folder: Path, asked: argparse.Namespace
 ) -> list[Line]:
-    await prepare(kafka)
+    await apply(Connection.to(kafka.bootstrap))
     lines = []
     for number in range(asked.first, asked.first + asked.schedules):
         schedule = draw(asked.seed, number)

@@ -142,7 +142,7 @@ class _Cluster:
             self.kills[role_of(stroke.victim)] += 1
         if stroke.victim == BROKER:
             start = now()
-            await asyncio.to_thread(kafka.kill, self._broker)
+            await asyncio.to_thread(self._broker.kill)
             await self._until(stroke.back)
             await asyncio.to_thread(self._broker.start)
             self._outages.append(Span(start, now()))

@@ -90,10 +90,12 @@ class ApacheBroker:
 
     Args:
         port: to listen on; any free one, when 0.
+        settings: lines of server.properties beside ours, in Kafka's own names.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, settings: str = "") -> None:
         self._port = port or _free_port()
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._home: Path | None = None
         self.bootstrap: str = f"127.0.0.1:{self._port}"
@@ -127,7 +129,7 @@ class ApacheBroker:
         if self._home is None:
             atexit.register(self.close)
             self._home = Path(tempfile.mkdtemp(prefix="fi-stream-kafka-"))
-            _format(jars, self._home, self._port)
+            _format(jars, self._home, self._port, self._settings)
         log = self._home / "kafka.log"
         kafka = _java(jars, "kafka.Kafka", str(self._home / "server.properties"))
         with log.open("wb") as out:
@@ -157,6 +159,13 @@ class ApacheBroker:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    def kill(self) -> None:
+        """`kill -9`, as a machine fails; port and data are kept for `start`."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # the shell above it, too
+        self.stop()
 
     def close(self) -> None:
         """Stop it and remove its data."""
@@ -189,12 +198,11 @@ def _free_port() -> int:
     return port
 
 
-def _format(jars: Path, home: Path, port: int) -> None:
+def _format(jars: Path, home: Path, port: int, settings: str) -> None:
     data = home / "data"
     properties = home / "server.properties"
-    properties.write_text(
-        _PROPERTIES.format(port=port, controller=_free_port(), data=data), "utf-8"
-    )
+    own = _PROPERTIES.format(port=port, controller=_free_port(), data=data)
+    properties.write_text(own + settings, "utf-8")
     # Kafka's own form of an identity; the first letter must not look like an option.
     identity = "k" + urlsafe_b64encode(uuid4().bytes).decode()[1:22]
     run(
