@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,14 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from bench.crash import report
 from bench.crash.broker import SETTINGS
 from bench.crash.checker import broken, check
 from bench.crash.cluster import run
+from bench.crash.planted import FAULTS
+from bench.crash.processes import last_lines
 from bench.crash.schedule import draw
 from bench.rounds import BenchFailed
+from bench.setting import ONE_THREAD
 from fi_stream.errors import FiStreamError
 from fi_stream.roles.logs import configure_logs
 from fi_stream.transport.apache import KAFKA_VERSION, ApacheBroker
@@ -30,9 +35,13 @@ from fi_stream.transport.connection import Connection
 from fi_stream.transport.topics import apply
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from bench.crash.cluster import Ran
     from bench.crash.report import Line
+
+_FAILURES = (BenchFailed, FiStreamError, KafkaError, TimeoutError)
+"""What ends one schedule, which has failed then, and not those after it."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,11 +52,14 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # So that `kill` unwinds as Ctrl+C does, and no process stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.environ.update(ONE_THREAD)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="fi-stream-crash-") as folder,
             ApacheBroker(settings=SETTINGS) as kafka,
         ):
+            if asked.planted:
+                return asyncio.run(_find_planted(console, kafka, Path(folder)))
             lines = asyncio.run(_run(console, kafka, Path(folder), asked))
     except (BenchFailed, FiStreamError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -69,25 +81,34 @@ async def _run(
     await apply(Connection.to(kafka.bootstrap))
     lines = []
     for number in range(asked.first, asked.first + asked.schedules):
-        schedule = draw(asked.seed, number)
+        schedule, place = draw(asked.seed, number), folder / str(number)
+        ran: Ran | None = None
+        kills: Mapping[str, int] = {}
         try:
-            ran = await run(schedule, kafka, folder / str(number))
-        except BenchFailed as error:
-            lines.append(report.Line(number, schedule.noised, {}, broken(str(error))))
-            console.print(f"schedule {number}: {error}")
-            continue
-        verdict = check(ran.history, ran.terms)
-        lines.append(report.Line(number, schedule.noised, ran.kills, verdict))
-        faults = len(verdict.faults)
-        console.print(
-            f"schedule {number}: {verdict.queries} queries, kills {dict(ran.kills)}, "
-            f"outcomes {dict(verdict.outcomes)}, worst {verdict.worst_ms} ms, {faults} faults",
-            style="dim" if not faults else None,
-        )
-        if faults:
-            trace = report.write_trace(asked.traces, schedule, ran, verdict)
+            ran = await run(schedule, kafka, place)
+            verdict, kills = check(ran.history, ran.terms), ran.kills
+        except _FAILURES as error:
+            verdict = broken(f"{type(error).__name__}: {error}")
+        lines.append(report.Line(number, schedule.noised, kills, verdict))
+        console.print(report.said(lines[-1]), style=None if verdict.faults else "dim")
+        if verdict.faults:
+            trace = report.write_trace(asked.traces, schedule, verdict, last_lines(place), ran)
             console.print(f"  its trace is in {trace}")
+        shutil.rmtree(place, ignore_errors=True)
     return lines
+
+
+async def _find_planted(console: Console, kafka: ApacheBroker, folder: Path) -> int:
+    """Whether every planted fault is found: 0, or 1 when one was missed."""
+    await apply(Connection.to(kafka.bootstrap))
+    missed = 0
+    for name, fault in FAULTS.items():
+        roles = ("bench.crash.planted", name)
+        ran = await run(fault.schedule(), kafka, folder / name, roles)
+        found = check(ran.history, ran.terms).count(fault.column)
+        console.print(f"{name}: {found} {fault.column}" if found else f"{name}: not found")
+        missed += not found
+    return 1 if missed else 0
 
 
 def _machine() -> dict[str, object]:
@@ -118,6 +139,11 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         default=Path("crash-traces"),
         metavar="DIR",
         help="where the traces of failed schedules go (default: crash-traces)",
+    )
+    parser.add_argument(
+        "--planted",
+        action="store_true",
+        help="plant known faults instead, and see that each is found",
     )
     return parser.parse_args(words)
 

@@ -17,14 +17,23 @@ from bench.crash.federation import AGGREGATOR, write
 from bench.crash.history import History, Query, Span, Told
 from bench.crash.processes import Processes, now
 from bench.crash.reading import Opened, reading
-from bench.crash.schedule import AGGREGATORS, BROKER, CLIENT, PARTICIPANTS, Action, role_of
+from bench.crash.schedule import (
+    AGGREGATORS,
+    BROKER,
+    CLIENT,
+    PARTICIPANTS,
+    REPLICAS,
+    SPARE_AGGREGATOR,
+    Action,
+    role_of,
+)
 from bench.crash.service import served
 from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.refusals import Refusal
 from fi_stream.transport.catalogue import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bench.crash.federation import Written
@@ -35,31 +44,43 @@ if TYPE_CHECKING:
     from fi_stream.transport.port import Record
 
 _LEAST_SECONDS = 0.5
-_LOOK_EVERY = 0.3
+_LOOK_EVERY = 0.1
+ROLES = "fi_stream.cli"
+"""The module whose verbs the aggregators and participants are."""
+
 _SETTLED_WITHIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What one schedule left; `logs` are the last lines of each process."""
+    """What one schedule left."""
 
     history: History
     terms: Terms
     kills: Mapping[str, int]
     refused: Mapping[str, int]
-    logs: Mapping[str, list[str]]
 
 
-async def run(schedule: Schedule, broker: ApacheBroker, folder: Path) -> Ran:
+async def run(
+    schedule: Schedule, broker: ApacheBroker, folder: Path, roles: Sequence[str] = (ROLES,)
+) -> Ran:
     """Run one schedule.
+
+    Args:
+        schedule: what is killed when.
+        broker: an Apache Kafka with the catalogue's topics.
+        folder: where the federation and the logs are written.
+        roles: the module that runs a verb of the command line, and its first words.
 
     Raises:
         BenchFailed: a process ended by itself, did not start or did not stop.
+        FiStreamError: the broker did not come back, or the topics cannot be read.
     """
+    await asyncio.to_thread(broker.start)  # should the schedule before have left it down
     await kafka.empty(broker.bootstrap)
     written = write(folder, broker.bootstrap, schedule)
     with Processes(folder) as processes:
-        cluster = _Cluster(schedule, broker, written, processes)
+        cluster = _Cluster(schedule, broker, written, processes, roles)
         await cluster.start()
         await cluster.strike()
         async with reading(broker.bootstrap) as topics:
@@ -77,14 +98,19 @@ async def run(schedule: Schedule, broker: ApacheBroker, folder: Path) -> Ran:
             reserved=_reserved(written) if schedule.noised else {},
             untold=_untold(processes),
         )
-        logs = {f"{life.name}, {life.out.stem}": life.said() for life in processes.lives}
-        return Ran(history, written.terms(), cluster.kills, opened.refused, logs)
+        return Ran(history, written.terms(), cluster.kills, opened.refused)
 
 
 class _Cluster:
     def __init__(
-        self, schedule: Schedule, broker: ApacheBroker, written: Written, processes: Processes
+        self,
+        schedule: Schedule,
+        broker: ApacheBroker,
+        written: Written,
+        processes: Processes,
+        roles: Sequence[str],
     ) -> None:
+        self._roles = roles
         self._schedule = schedule
         self._broker = broker
         self._written = written
@@ -131,12 +157,16 @@ class _Cluster:
 
     def served(self) -> tuple[Span, ...]:
         """When an aggregator was ready and the broker up."""
-        return served(self._processes.spans(AGGREGATORS), self._outages)
+        names = (*AGGREGATORS, SPARE_AGGREGATOR)
+        return served(self._processes.spans(names), self._outages)
 
     async def _stroke(self, stroke: Stroke) -> None:
         await self._until(stroke.at)
         killed = stroke.action is Action.KILL
-        if stroke.victim == CLIENT and self._processes.of(CLIENT).process.poll() is not None:
+        if stroke.action is Action.START:
+            self._start(stroke.victim)
+            return
+        if stroke.victim == CLIENT and self._processes.of(CLIENT).code() is not None:
             return  # it had asked all
         if killed:
             self.kills[role_of(stroke.victim)] += 1
@@ -151,19 +181,20 @@ class _Cluster:
             await self._processes.pause(stroke.victim, self._until(stroke.back))
             return
         self._processes.end(stroke.victim, signal.SIGKILL if killed else signal.SIGTERM)
-        await self._until(stroke.back)
-        self._start(stroke.victim)
+        if stroke.back is not None:
+            await self._until(stroke.back)
+            self._start(stroke.victim)
 
-    async def _until(self, seconds: float) -> None:
-        await asyncio.sleep(max(0.0, self._began + seconds - time.monotonic()))
+    async def _until(self, seconds: float | None) -> None:
+        await asyncio.sleep(max(0.0, self._began + (seconds or 0.0) - time.monotonic()))
 
     def _start(self, name: str) -> None:
         if name == CLIENT:
             self._processes.start(name, self._asker())
             return
-        member = AGGREGATOR if name in AGGREGATORS else name
-        words = ["fi_stream.cli", role_of(name), str(self._written.member(member))]
-        self._processes.start(name, words)
+        role = role_of(name)
+        member = AGGREGATOR if role == "aggregator" else REPLICAS.get(name, name)
+        self._processes.start(name, [*self._roles, role, str(self._written.member(member))])
 
     def _asker(self) -> list[str]:
         schedule = self._schedule

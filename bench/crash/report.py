@@ -84,21 +84,45 @@ def complaints(lines: Iterable[Line]) -> list[str]:
     return said
 
 
-def write_trace(folder: Path, schedule: Schedule, ran: Ran, verdict: Verdict) -> Path:
-    """Keep what explains a failed schedule: its strokes, and all that concerns its bad queries."""
-    bad = {fault.query for fault in verdict.faults}
-    history = ran.history
-    trace = {
-        "schedule": asdict(schedule),
-        "verdict": asdict(verdict),
-        "served": [asdict(span) for span in history.served],
-        "refused": dict(ran.refused),
-        "queries": [asdict(query) for query in history.queries if query.id in bad],
-        "responses": [asdict(one) for one in history.responses if one.query in bad],
-        "results": [asdict(one) for one in history.results if one.query in bad],
-        "told": [asdict(one) for one in history.told if one.query in bad],
-        "logs": dict(ran.logs),
-    }
+def said(line: Line) -> str:
+    """One schedule in a line."""
+    verdict = line.verdict
+    return (
+        f"schedule {line.number}: {verdict.queries} queries, kills {dict(line.kills)}, "
+        f"outcomes {dict(verdict.outcomes)}, worst {verdict.worst_ms} ms, "
+        f"{len(verdict.faults)} faults"
+    )
+
+
+def write_trace(
+    folder: Path,
+    schedule: Schedule,
+    verdict: Verdict,
+    logs: Mapping[str, list[str]],
+    ran: Ran | None = None,
+) -> Path:
+    """Keep what explains a failed schedule: its strokes, and all that concerns its bad queries.
+
+    Args:
+        folder: where it goes; made if it is not there.
+        schedule: what was killed when.
+        verdict: what the checker says, or that it could not be run to its end.
+        logs: the last lines of each process.
+        ran: what it left, if it came to its end.
+    """
+    trace: dict[str, Any] = {"schedule": asdict(schedule), "verdict": asdict(verdict)}
+    if ran is not None:
+        bad = {fault.query for fault in verdict.faults}
+        history = ran.history
+        trace |= {
+            "served": [asdict(span) for span in history.served],
+            "refused": dict(ran.refused),
+            "queries": [asdict(query) for query in history.queries if query.id in bad],
+            "responses": [asdict(one) for one in history.responses if one.query in bad],
+            "results": [asdict(one) for one in history.results if one.query in bad],
+            "told": [asdict(one) for one in history.told if one.query in bad],
+        }
+    trace["logs"] = dict(logs)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"crash-{schedule.seed}-{schedule.number}.json"
     file.write_text(json.dumps(trace, indent=1) + "\n", "utf-8")

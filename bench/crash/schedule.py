@@ -10,15 +10,20 @@ PARTICIPANTS = ("p1", "p2", "p3")
 AGGREGATORS = ("a1", "a2")
 CLIENT = "client"
 BROKER = "broker"
+SPARE_AGGREGATOR = "a3"
+REPLICAS = {"p1-again": "p1"}
+"""Second processes of a participant; like the spare aggregator, they come and go in a schedule."""
 
 _WEIGHTS = {**dict.fromkeys(AGGREGATORS, 5), **dict.fromkeys(PARTICIPANTS, 2), CLIENT: 2}
 _BROKER_EVERY = 6
 _NOISED_EVERY = 4
+_SCALED_EVERY = 2
+_REPLICA_EVERY = 3
 _REST = 1.5
 
 
 class Action(StrEnum):
-    """What happens to a process: `kill -9`, a stop in good order, or a pause (SIGSTOP).
+    """What happens to a process: `kill -9`, a stop in good order, a pause (SIGSTOP), or a start.
 
     A pause is a machine that stands still: what was due meanwhile is due at once when it goes on,
     and by then the process may have lost its partitions without knowing it.
@@ -27,6 +32,7 @@ class Action(StrEnum):
     KILL = "kill"
     STOP = "stop"
     PAUSE = "pause"
+    START = "start"
 
 
 _ACTIONS = {Action.KILL: 6, Action.STOP: 2, Action.PAUSE: 2}
@@ -34,10 +40,13 @@ _ACTIONS = {Action.KILL: 6, Action.STOP: 2, Action.PAUSE: 2}
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """One process hit at `at`, and started again or gone on at `back`: seconds of the schedule."""
+    """One process hit at `at`, and started again or gone on at `back`: seconds of the schedule.
+
+    Without `back` it stays as it is then.
+    """
 
     at: float
-    back: float
+    back: float | None
     victim: str
     action: Action
 
@@ -61,9 +70,9 @@ class Schedule:
 
 def role_of(victim: str) -> str:
     """The role of a process, as the report names it."""
-    if victim in AGGREGATORS:
+    if victim in (*AGGREGATORS, SPARE_AGGREGATOR):
         return "aggregator"
-    return "participant" if victim in PARTICIPANTS else victim
+    return "participant" if victim in (*PARTICIPANTS, *REPLICAS) else victim
 
 
 def draw(seed: int, number: int) -> Schedule:
@@ -90,6 +99,12 @@ def draw(seed: int, number: int) -> Schedule:
     if chance.randrange(_BROKER_EVERY) == 0:
         at = chance.uniform(0.2, seconds)
         strokes.append(_stroke(at, at + chance.uniform(0.0, 1.0), BROKER, Action.KILL))
+    for spare, every in {
+        SPARE_AGGREGATOR: _SCALED_EVERY,
+        **dict.fromkeys(REPLICAS, _REPLICA_EVERY),
+    }.items():
+        if chance.randrange(every) == 0:
+            strokes += _visit(chance, spare, seconds)
     return Schedule(
         seed=seed,
         number=number,
@@ -101,5 +116,13 @@ def draw(seed: int, number: int) -> Schedule:
     )
 
 
-def _stroke(at: float, back: float, victim: str, action: Action) -> Stroke:
-    return Stroke(round(at, 3), round(back, 3), victim, action)
+def _visit(chance: random.Random, spare: str, seconds: float) -> list[Stroke]:
+    """A process more, and mostly one less before the end."""
+    came, left = sorted(chance.uniform(0.2, seconds + 1.0) for _ in range(2))
+    action = chance.choice([Action.KILL, Action.STOP])
+    strokes = [_stroke(came, None, spare, Action.START), _stroke(left, None, spare, action)]
+    return [stroke for stroke in strokes if stroke.at <= seconds]
+
+
+def _stroke(at: float, back: float | None, victim: str, action: Action) -> Stroke:
+    return Stroke(round(at, 3), None if back is None else round(back, 3), victim, action)

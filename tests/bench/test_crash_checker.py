@@ -92,6 +92,16 @@ class TestWhatIsRight:
         history = replace(GOOD, responses=(*same, ANSWERS[2]), results=(decided,))
         assert not columns(history)
 
+    @pytest.mark.parametrize("label", [1, 0])
+    def test_what_was_decided_early_may_be_said_with_more_answers_but_not_otherwise(
+        self, label: int
+    ) -> None:
+        answers = tuple(replace(answer, label=1) for answer in ANSWERS)
+        decided = replace(PARTIAL, outcome="decided", at=START + 30, label=1, shares=(0.0, 1.0, 0))
+        later = replace(COMPLETE, at=START + 900, label=label, shares=(0.0, 1.0, 0.0))
+        verdict = check(replace(GOOD, responses=answers, results=(decided, later)), TERMS)
+        assert (len(verdict.faults), verdict.repeats) == ((0, 1) if label == 1 else (1, 0))
+
     def test_a_query_that_came_after_its_deadline_is_owed_nothing(self) -> None:
         stale = replace(QUERY, at=DEADLINE + 1)
         verdict = check(replace(GOOD, queries=(stale,), responses=(), results=()), TERMS)

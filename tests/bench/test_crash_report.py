@@ -63,10 +63,19 @@ def test_a_trace_holds_only_what_concerns_the_bad_queries(tmp_path: Path) -> Non
     queries = (Query("aa", "d", 1, 2), Query("cc", "d", 1, 2))
     responses = (Response("aa", "d", "p1", 1, 0), Response("cc", "d", "p1", 1, 0))
     history = History(queries, responses, (), (), 9)
-    ran = Ran(history, Terms(("p1",), 1, 10, 5), {}, {}, {"a1": ["a line"]})
-    file = report.write_trace(tmp_path / "new", draw(3, 5), ran, BAD.verdict)
+    ran = Ran(history, Terms(("p1",), 1, 10, 5), {}, {})
+    logs = {"a1.0": ["a line"]}
+    file = report.write_trace(tmp_path / "new", draw(3, 5), BAD.verdict, logs, ran)
     trace = json.loads(file.read_text("utf-8"))
     assert (trace["schedule"]["seed"], trace["schedule"]["number"]) == (3, 5)
     assert [query["id"] for query in trace["queries"]] == ["aa"]
     assert [response["query"] for response in trace["responses"]] == ["aa"]
-    assert trace["logs"] == {"a1": ["a line"]}
+    assert trace["logs"] == logs
+
+
+def test_a_schedule_that_could_not_run_leaves_its_trace_too(tmp_path: Path) -> None:
+    logs = {"a1.0": ["why it ended"]}
+    file = report.write_trace(tmp_path, draw(3, 5), broken("a1 ended by itself"), logs)
+    trace = json.loads(file.read_text("utf-8"))
+    assert trace["verdict"]["faults"][0]["what"] == "a1 ended by itself"
+    assert trace["logs"] == logs

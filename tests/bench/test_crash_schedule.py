@@ -3,7 +3,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.crash.schedule import AGGREGATORS, BROKER, Action, draw, role_of
+from bench.crash.schedule import (
+    AGGREGATORS,
+    BROKER,
+    REPLICAS,
+    SPARE_AGGREGATOR,
+    Action,
+    draw,
+    role_of,
+)
+
+SPARES = (SPARE_AGGREGATOR, *REPLICAS)
 
 
 @given(seed=st.integers(0, 2**31), number=st.integers(0, 1000))
@@ -15,11 +25,19 @@ def test_a_schedule_is_a_function_of_seed_and_number(seed: int, number: int) -> 
 def test_strokes_fall_into_the_stream_and_hit_only_what_runs(seed: int, number: int) -> None:
     schedule = draw(seed, number)
     assert list(schedule.strokes) == sorted(schedule.strokes, key=lambda stroke: stroke.at)
-    back: dict[str, float] = {}
+    back: dict[str, float | None] = dict.fromkeys(SPARES)
     for stroke in schedule.strokes:
         assert 0 < stroke.at <= schedule.seconds
-        assert back.get(stroke.victim, 0.0) <= stroke.at <= stroke.back
+        since = back.get(stroke.victim, 0.0)
+        if stroke.action is Action.START:
+            assert since is None
+            back[stroke.victim] = stroke.at
+            continue
+        assert since is not None
+        assert since <= stroke.at
         back[stroke.victim] = stroke.back
+        assert (stroke.back is None) is (stroke.victim in SPARES)
+        assert stroke.back is None or stroke.at <= stroke.back
 
 
 def test_two_hundred_schedules_hit_every_role_in_every_way() -> None:
@@ -34,5 +52,8 @@ def test_two_hundred_schedules_hit_every_role_in_every_way() -> None:
     }
     assert killed > {*AGGREGATORS, BROKER}
     assert {stroke.action for stroke in strokes} == set(Action)
+    for spare in SPARES:
+        met = {stroke.action for stroke in strokes if stroke.victim == spare}
+        assert met == {Action.START, Action.STOP, Action.KILL}
     assert {schedule.noised for schedule in drawn} == {True, False}
     assert len(set(drawn)) == 200
