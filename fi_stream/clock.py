@@ -90,11 +90,15 @@ class BrokerClock:
         return Instant(self.clock.monotonic() + (at - self.now()) / 1000)
 
     def acknowledged(self, sent: Instant, appended: BrokerMillis) -> None:
-        """Learn from one acknowledgement: the append fell between `sent` and now."""
-        middle = (sent + self.clock.monotonic()) / 2
-        measured = appended - (self._wall + (middle - self._mono) * 1000)
-        known = self.offset
-        self.offset = measured if known is None else known + (measured - known) / 8
+        """Learn from one acknowledgement: the append fell between `sent` and now.
+
+        So much is certain, and no more: one that took long, because the machine or the broker stood
+        still, says little, and must not move what quicker ones have shown.
+        """
+        least = appended - self._local()
+        most = appended + 1 - self._local_at(sent)  # append times are cut to milliseconds
+        known = (least + most) / 2 if self.offset is None else self.offset
+        self.offset = max(least, min(most, known))
 
     @property
     def skewed(self) -> bool:
@@ -102,7 +106,10 @@ class BrokerClock:
         return abs(self.offset or 0.0) > self.max_skew
 
     def _local(self) -> float:
-        return self._wall + (self.clock.monotonic() - self._mono) * 1000
+        return self._local_at(self.clock.monotonic())
+
+    def _local_at(self, moment: float) -> float:
+        return self._wall + (moment - self._mono) * 1000
 
     def _clamped(self) -> float:
         return max(-self.max_skew, min(self.max_skew, self.offset or 0.0))

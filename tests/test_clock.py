@@ -1,0 +1,52 @@
+"""Broker time, as a process learns it from acknowledgements (DESIGN 8.1)."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fi_stream.clock import BrokerClock, ManualClock
+from fi_stream.values import BrokerMillis, Millis
+
+AHEAD = 250
+"""Milliseconds that the broker's clock is ahead of ours."""
+
+
+def acknowledge(clock: BrokerClock, manual: ManualClock, there: int, back: int) -> None:
+    """One send that took `there` milliseconds to be appended, and `back` to be acknowledged."""
+    sent = manual.monotonic()
+    manual.advance(there)
+    appended = BrokerMillis(manual.wall() + AHEAD)
+    manual.advance(back)
+    clock.acknowledged(sent, appended)
+
+
+@given(slow=st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 60_000)), max_size=5))
+def test_an_acknowledgement_that_took_long_moves_no_deadline(slow: list[tuple[int, int]]) -> None:
+    manual = ManualClock()
+    clock = BrokerClock(manual, Millis(5_000))
+    acknowledge(clock, manual, 1, 1)
+    for there, back in slow:
+        acknowledge(clock, manual, there, back)
+        assert abs(clock.now() - (manual.wall() + AHEAD)) <= 2
+
+
+@given(trips=st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900)), min_size=1, max_size=9))
+def test_the_estimate_is_as_good_as_the_quickest_acknowledgement(
+    trips: list[tuple[int, int]],
+) -> None:
+    manual = ManualClock()
+    clock = BrokerClock(manual, Millis(5_000))
+    for there, back in trips:
+        acknowledge(clock, manual, there, back)
+    quickest = min(there + back for there, back in trips)
+    assert abs(clock.now() - (manual.wall() + AHEAD)) <= quickest + 2
+
+
+def test_a_broker_whose_clock_was_set_is_followed_at_once() -> None:
+    manual = ManualClock()
+    clock = BrokerClock(manual, Millis(5_000))
+    acknowledge(clock, manual, 1, 1)
+    manual.step(-2_000)  # the broker's, too: ours was read once, at the start
+    acknowledge(clock, manual, 1, 1)
+    assert abs(clock.now() - (manual.wall() + AHEAD)) <= 2
