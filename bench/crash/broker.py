@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
@@ -10,15 +12,13 @@ from fi_stream.transport.catalogue import catalogue
 SESSION_MS = 2_000
 """After which the broker gives a dead process's partitions away; its own minimum would be 6 s."""
 
-SETTINGS = """\
-group.min.session.timeout.ms=1000
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-"""
-"""Short sessions, the processes' and the broker's own.
-
-The controller takes a killed broker back only when the session of its past life is over.
-"""
+SETTINGS: Final = {
+    "group.min.session.timeout.ms": "1000",
+    # The controller takes a killed broker back only when the session of its past life is over.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+}
+"""Short sessions, the processes' and the broker's own."""
 
 
 async def empty(bootstrap: str) -> None:

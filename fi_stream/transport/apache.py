@@ -1,31 +1,24 @@
-"""A local Apache Kafka for tests, benches and the demo: one KRaft node from Maven Central's jars.
+"""A local Apache Kafka for tests, benches and the demo: KRaft nodes from Maven Central's jars.
 
-It needs java 17 or later and mvn. The jars are kept in the user's cache; data lives in a temporary
-folder, and goes with the broker.
+It needs java 17 or later and mvn. The jars are kept in the user's cache; data lives in temporary
+folders, and goes with the broker.
 """
 
 from __future__ import annotations
 
 import atexit
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 from base64 import urlsafe_b64encode
-from contextlib import suppress
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import structlog
 
-from fi_stream.errors import BrokerError, ConfigError
-from fi_stream.transport.jars import KAFKA_VERSION, kafka_jars, missing, run
+from fi_stream.transport.apache_node import ApacheNode, free_ports
+from fi_stream.transport.jars import KAFKA_VERSION, missing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
@@ -33,72 +26,56 @@ __all__ = ["KAFKA_VERSION", "ApacheBroker", "missing"]
 
 _log = structlog.get_logger()
 
-_UP_WITHIN: Final = 60.0
-_DOWN_WITHIN: Final = 15.0
-_STARTED: Final = "Kafka Server started"
-_JVM: Final = (
-    "-Xms128m",
-    "-Xmx384m",
-    "-XX:MaxGCPauseMillis=20",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-)
-_PROPERTIES: Final = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-log.dirs={data}
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-num.network.threads=2
-num.io.threads=4
-log.cleaner.dedupe.buffer.size=4194304
-"""
-_WATCHED: Final = """\
-exec 3<&0
-home=$1
-shift
-"$@" </dev/null 3<&- &
-java=$!
-{
-  read -r word <&3
-  kill "$java"
-  [ "$word" = keep ] && exit
-  while kill -0 "$java" 2>/dev/null; do sleep 0.1; done
-  rm -rf "$home"
-} &
-exec 3<&-
-wait "$java"
-"""
-"""Runs Kafka until its input closes, which it does too when we are killed outright.
-
-Only the word "keep" keeps the data.
-"""
+_CONTROLLER: Final = 100
+_COMMON: Final = {
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "log.cleaner.dedupe.buffer.size": "4194304",
+}
+_CLUSTER: Final = {
+    "min.insync.replicas": "1",
+    # A killed broker is missed, and taken back, when the session of its past life is over.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    # Once it is back, it leads again what it led, without anybody asking.
+    "leader.imbalance.check.interval.seconds": "1",
+    "leader.imbalance.per.broker.percentage": "0",
+}
 
 
 class ApacheBroker:
     """A local Apache Kafka as a context manager; it can go away and come back in between.
 
+    With several brokers there is a controller in a process of its own, so that each broker can go
+    while the others serve: its partitions get another leader, and get it back when it returns.
+    They are numbered from 1.
+
     Args:
-        port: to listen on; any free one, when 0.
-        settings: lines of server.properties beside ours, in Kafka's own names.
+        port: of the first broker; any free one, when 0.
+        brokers: how many; topics get as many replicas, at most 3.
+        settings: Kafka's own, for every node, beside or instead of ours.
     """
 
-    def __init__(self, port: int = 0, settings: str = "") -> None:
-        self._port = port or _free_port()
-        self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
-        self._home: Path | None = None
-        self.bootstrap: str = f"127.0.0.1:{self._port}"
+    def __init__(
+        self, port: int = 0, *, brokers: int = 1, settings: Mapping[str, str] | None = None
+    ) -> None:
+        nodes = _nodes(port, brokers, settings or {})
+        self._controllers = nodes[brokers:]
+        self._brokers = dict(enumerate(nodes[:brokers], 1))
+        self.bootstrap: str = ",".join(f"127.0.0.1:{node.port}" for node in nodes[:brokers])
+
+    @property
+    def nodes(self) -> list[ApacheNode]:
+        """Every process: the brokers in their order, then the controller if it is apart."""
+        return [*self._brokers.values(), *self._controllers]
 
     def __enter__(self) -> Self:
         try:
@@ -116,110 +93,73 @@ class ApacheBroker:
     ) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Start it, on the same port and data as before, and wait until it serves.
+    def start(self, broker: int | None = None) -> None:
+        """Start what does not run, on the same ports and data as before; wait until it serves.
+
+        Args:
+            broker: this one alone, when given.
 
         Raises:
             ConfigError: java, mvn or the jars are missing.
             BrokerError: it did not start.
         """
-        if self._process is not None:
-            return
-        jars = kafka_jars()
-        if self._home is None:
-            atexit.register(self.close)
-            self._home = Path(tempfile.mkdtemp(prefix="fi-stream-kafka-"))
-            _format(jars, self._home, self._port, self._settings)
-        log = self._home / "kafka.log"
-        kafka = _java(jars, "kafka.Kafka", str(self._home / "server.properties"))
-        with log.open("wb") as out:
-            # A session of its own: Ctrl+C in a terminal reaches us, and we stop it in good order.
-            self._process = subprocess.Popen(  # noqa: S603 -- our own command
-                ["/bin/sh", "-c", _WATCHED, "sh", str(self._home), *kafka],
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._wait_until_up(log)
+        # Once for all starts; close() undoes it.
+        atexit.unregister(self.close)
+        atexit.register(self.close)
+        nodes = self.nodes if broker is None else [self._brokers[broker]]
+        with ThreadPoolExecutor(len(nodes), thread_name_prefix="apache") as starting:
+            for started in [starting.submit(node.start) for node in nodes]:
+                started.result()
         _log.info("apache_kafka.up", bootstrap=self.bootstrap, version=KAFKA_VERSION)
 
-    def stop(self) -> None:
-        """Stop the process; port and data are kept for `start`."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None  # noqa: S101 -- start() asked for a pipe
-        with suppress(BrokenPipeError):  # it ended by itself
-            process.stdin.write(b"keep\n")
-            process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_DOWN_WITHIN)
-        # Whatever is left of it, in its own group.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    def stop(self, broker: int | None = None) -> None:
+        """Stop all in good order, or one broker; ports and data are kept for `start`."""
+        # Brokers first: the controller must still take what they hand over.
+        for node in self.nodes if broker is None else [self._brokers[broker]]:
+            node.stop()
 
-    def kill(self) -> None:
-        """`kill -9`, as a machine fails; port and data are kept for `start`."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # the shell above it, too
-        self.stop()
+    def kill(self, broker: int | None = None) -> None:
+        """End all, or one broker, as `kill -9` does; ports and data are kept for `start`."""
+        for node in self.nodes if broker is None else [self._brokers[broker]]:
+            node.kill()
 
     def close(self) -> None:
         """Stop it and remove its data."""
-        self.stop()
-        home, self._home = self._home, None
-        if home is not None:
-            shutil.rmtree(home, ignore_errors=True)
-            atexit.unregister(self.close)
-
-    def _wait_until_up(self, log: Path) -> None:
-        assert self._process is not None  # noqa: S101 -- start() has just set it
-        deadline = time.monotonic() + _UP_WITHIN
-        while _STARTED not in log.read_text("utf-8", "replace"):
-            code = self._process.poll()
-            if code is not None or time.monotonic() > deadline:
-                tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-15:])
-                self.stop()
-                what = f"ended with code {code}" if code is not None else "was not up"
-                raise BrokerError(
-                    f"Apache Kafka {what} within {_UP_WITHIN:g} s on port {self._port}. "
-                    f"It needs java 17 or later and about 400 MB. Its last lines:\n{tail}"
-                )
-            time.sleep(0.1)
+        for node in self.nodes:
+            node.close()
+        atexit.unregister(self.close)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _format(jars: Path, home: Path, port: int, settings: str) -> None:
-    data = home / "data"
-    properties = home / "server.properties"
-    own = _PROPERTIES.format(port=port, controller=_free_port(), data=data)
-    properties.write_text(own + settings, "utf-8")
+def _nodes(port: int, brokers: int, settings: Mapping[str, str]) -> list[ApacheNode]:
+    """The brokers, then the controller if there are several brokers."""
     # Kafka's own form of an identity; the first letter must not look like an option.
-    identity = "k" + urlsafe_b64encode(uuid4().bytes).decode()[1:22]
-    run(
-        _java(
-            jars,
-            "kafka.tools.StorageTool",
-            "format",
-            "--cluster-id",
-            identity,
-            "--config",
-            str(properties),
-        )
-    )
+    cluster = "k" + urlsafe_b64encode(uuid4().bytes).decode()[1:22]
+    first, controller, *others = free_ports(brokers + 1)
+    ports = [port or first, *others]
+    apart = brokers > 1
+    replicas = str(min(3, brokers))
+    common = {
+        **_COMMON,
+        **(_CLUSTER if apart else {}),
+        "controller.quorum.voters": f"{_CONTROLLER if apart else 1}@127.0.0.1:{controller}",
+        "default.replication.factor": replicas,
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.replication.factor": replicas,
+        "share.coordinator.state.topic.replication.factor": replicas,
+    }
+    control = f"CONTROLLER://127.0.0.1:{controller}"
 
+    def node(number: int, at: int, roles: str, listeners: str) -> ApacheNode:
+        own = {"process.roles": roles, "node.id": str(number), "listeners": listeners}
+        if "broker" in roles:
+            own["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{at}"
+        return ApacheNode(at, {**common, **own, **settings}, cluster)
 
-def _java(jars: Path, main: str, *arguments: str) -> list[str]:
-    java = shutil.which("java")
-    if java is None:
-        raise ConfigError("Apache Kafka needs java 17 or later, and java was not found.")
-    return [java, *_JVM, "-cp", str(jars / "*"), main, *arguments]
+    if not apart:
+        both = f"PLAINTEXT://127.0.0.1:{ports[0]},{control}"
+        return [node(1, ports[0], "broker,controller", both)]
+    serving = [
+        node(number, at, "broker", f"PLAINTEXT://127.0.0.1:{at}")
+        for number, at in enumerate(ports, 1)
+    ]
+    return [*serving, node(_CONTROLLER, controller, "controller", control)]

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +24,8 @@ from fi_stream.transport.kafka import KafkaTransport
 from fi_stream.transport.port import Assigned, Group, Outgoing, Partition, Start
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fi_stream.transport.port import Reader
 
 TOPIC = catalogue().queries.name
@@ -152,11 +153,11 @@ def listens(port: int) -> bool:
 @needs_kafka
 def test_a_local_kafka_leaves_no_process_and_no_file_behind() -> None:
     with ApacheBroker() as broker:
-        assert broker._process is not None
-        assert broker._home is not None
-        process, home = broker._process, broker._home
-        assert Path(home).is_dir()
-    assert process.poll() is not None
+        [node] = broker.nodes
+        home, group = node.home, node.pid
+        assert home is not None
+        assert group is not None
+        assert home.is_dir()
     with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
-    assert not Path(home).exists()
+        os.killpg(group, 0)
+    assert not home.exists()
