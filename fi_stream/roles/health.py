@@ -88,14 +88,14 @@ class Watch:
         board.show("key_age_seconds", lambda: max(0, clock.now() - keys.oldest) / 1000)
         board.show("partitions", lambda: progress.partitions)
         board.show("last_poll_seconds", lambda: progress.quiet(self._clock.monotonic()) or 0.0)
+        board.show("skipped_records", lambda: seat.transport.skipped)
+        board.show("jumps", lambda: seat.transport.jumped)
         board.show("broker_reachable", lambda: seat.transport.reachable)
         board.show("ready", lambda: not progress.lacking(self._clock.monotonic()))
 
     def reading(self, reader: Reader) -> None:
-        """The role has its reader: show how far behind it is, and what it could not read."""
+        """The role has its reader: show how far behind it is."""
         self._reader = reader
-        self.board.show("skipped_records", lambda: reader.skipped)
-        self.board.show("jumps", lambda: reader.jumped)
         self.board.show_each("lag_records", lambda: self._lag)
 
     async def keep_looking(self) -> None:
@@ -124,14 +124,16 @@ class Watch:
         return Page(200, self.board.page(), _TEXT)
 
     def _look(self) -> None:
-        seat, reader = self._seat, self._reader
+        seat = self._seat
         if seat is None:
             return
+        transport = seat.transport
         around = Surroundings(
-            reachable=seat.transport.reachable,
+            reachable=transport.reachable,
             skew=seat.clock.offset or 0.0,
             max_skew=seat.clock.max_skew,
-            lost=reader.skipped + reader.jumped if reader else 0,
+            lost=transport.skipped + transport.jumped,
+            troubles=transport.troubles,
         )
         self.progress.look(around, self._clock.monotonic())
 

@@ -30,13 +30,14 @@ class Surroundings:
     """What a role depends on, at one moment.
 
     `skew` is the broker's clock less ours, in milliseconds, `lost` counts records skipped and
-    jumps of a log.
+    jumps of a log, `troubles` are those of the topics, said to a person.
     """
 
     reachable: bool
     skew: float = 0.0
     max_skew: float = 0.0
     lost: int = 0
+    troubles: tuple[str, ...] = ()
 
 
 class Progress:
@@ -100,6 +101,7 @@ class Progress:
         why = [] if self._doing is None else [self._doing]
         if not self._around.reachable:
             why.append(f"broker unreachable for {now - self._reached:.0f} s")
+        why += self._around.troubles
         if self._partitions == 0:
             why.append("no partition assigned")
         quiet = self.quiet(now)
@@ -117,4 +119,4 @@ class Progress:
         if self._lost_at is None or now - self._lost_at > SHOWN:
             return []
         ago = now - self._lost_at
-        return [f"records could not be read, last {ago:.0f} s ago: see the log of the reader"]
+        return [f"records were lost or could not be read, last {ago:.0f} s ago: see the log"]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 
+from fi_stream.transport.metadata import describe
 from fi_stream.transport.port import Assigned, Group, Partition
 from fi_stream.transport.undecodable import end_of_batch
 
@@ -26,18 +27,37 @@ _LONGEST_SLEEP: Final = 20
 _SHORT: Final = 0.05
 
 
+class OutOfRange(KafkaError):  # type: ignore[misc] # aiokafka has no types
+    """The logs of these partitions do not hold the offset that was asked for."""
+
+    def __init__(self, partitions: frozenset[Partition]) -> None:
+        super().__init__()
+        self.partitions = partitions
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reader reads, whether its partitions begin paused, and on which kind of broker."""
+    """What a reader reads, whether its partitions begin paused, and on which kind of broker.
+
+    `identities` are those of the topics when the reader was opened.
+    """
 
     what: Assigned | Group
     paused: bool
     embedded: bool
+    identities: Mapping[str, bytes | None]
 
     @property
     def grouped(self) -> bool:
         """Whether the broker shares the partitions out and keeps commits."""
         return isinstance(self.what, Group)
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics that it reads of."""
+        if isinstance(self.what, Group):
+            return frozenset(self.what.topics)
+        return frozenset(partition.topic for partition in self.what.partitions)
 
     def __str__(self) -> str:
         if isinstance(self.what, Group):
@@ -103,7 +123,7 @@ class Consumer:
         return fetcher is not None and fetcher.error_future.done()
 
     async def position(self, partition: Partition) -> int | None:
-        """Where aiokafka stands; None while it looks for an offset that is still kept."""
+        """Where aiokafka stands; None while the group changes."""
         try:
             async with asyncio.timeout(_SHORT):
                 position: int = await self._kafka.position(_theirs(partition))
@@ -114,9 +134,19 @@ class Consumer:
     async def fetch(
         self, wait: float, most: int, only: Partition | None = None
     ) -> dict[Partition, list[Any]]:
-        """Records that have come, or come within `wait` seconds, of every unpaused partition."""
+        """Records that have come, or come within `wait` seconds, of every unpaused partition.
+
+        Raises:
+            OutOfRange: retention, or a topic made anew, took what would come next.
+            KafkaError: the broker or the group refused.
+        """
         chosen = () if only is None else (_theirs(only),)
-        fetched = await self._kafka.getmany(*chosen, timeout_ms=int(wait * 1000), max_records=most)
+        try:
+            fetched = await self._kafka.getmany(
+                *chosen, timeout_ms=int(wait * 1000), max_records=most
+            )
+        except OffsetOutOfRangeError as error:
+            raise OutOfRange(frozenset(map(_ours, error.args[0]))) from error
         return {_ours(theirs): records for theirs, records in fetched.items()}
 
     def seek(self, partition: Partition, offset: int) -> None:
@@ -168,6 +198,15 @@ class Consumer:
         found = await self._kafka.offsets_for_times({_theirs(each): at for each in partitions})
         return {_ours(theirs): each.offset for theirs, each in found.items() if each is not None}
 
+    async def identities(self, topics: Iterable[str]) -> dict[str, bytes | None]:
+        """The identities of those of these topics that are there."""
+        told = await describe(self._kafka._client, list(topics))  # noqa: SLF001 -- as below
+        return {topic: now.identity for topic, now in told.topics.items() if now.partitions}
+
+    def look_at_topics(self) -> None:
+        """Have aiokafka learn now what topics there are, which it else does every few minutes."""
+        self._kafka._client.force_metadata_update()  # noqa: SLF001 -- nothing public does
+
     async def end_of_batch(self, partition: Partition, offset: int) -> int:
         """Where the batch at `offset` ends."""
         client = self._kafka._client  # noqa: SLF001 -- a second client would need a second login
@@ -204,9 +243,8 @@ def _arguments(connection: Connection, reading: Reading) -> dict[str, Any]:
         **connection.client_arguments(),
         "group_id": reading.what.name if isinstance(reading.what, Group) else None,
         "enable_auto_commit": False,
-        # Positions are always set by us; this one is for offsets that retention has deleted: go on
-        # with the oldest record left, so that no live one is passed over.
-        "auto_offset_reset": "earliest",
+        # Positions are always set by us, also where a log does not go on: nobody else would say so.
+        "auto_offset_reset": "none",
         "isolation_level": "read_uncommitted",
         # An aggregator's three topics must be shared out alike; aiokafka's default deals them.
         "partition_assignment_strategy": (RangePartitionAssignor,),

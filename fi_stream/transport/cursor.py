@@ -6,20 +6,12 @@ exception then loses. This one moves only for records that were really returned 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fi_stream.transport.port import Partition
-
-
-class Jump(NamedTuple):
-    """Offsets that were not read: retention deleted them, or the topic was made anew."""
-
-    source: Partition
-    expected: int
-    found: int
 
 
 class Cursor:
@@ -79,6 +71,18 @@ class Cursor:
         """The next offset when this reader last had the partition."""
         return self._next.get(partition)
 
+    def forget(self, topic: str) -> None:
+        """Where we stood in this topic, when it is not ours now, is of no use any more."""
+        for partition in [each for each in self._next if each.topic == topic]:
+            if partition not in self.assigned:
+                del self._next[partition]
+
+    def unfix(self, partitions: Iterable[Partition]) -> None:
+        """The log does not go on where we stand: these positions must be fixed again."""
+        self._fixed.difference_update(partitions)
+        self.generation += 1
+        self._refresh()
+
     def fix(self, partition: Partition, offset: int) -> None:
         """The next record to return is the first at or after this offset, if it is still ours."""
         if partition not in self.assigned:
@@ -95,11 +99,9 @@ class Cursor:
         """The next offset of every partition whose position is fixed."""
         return {partition: self._next[partition] for partition in self._fixed}
 
-    def advance(self, partition: Partition, first: int, last: int) -> Jump | None:
-        """Records `first` to `last` were returned; says when they did not follow on."""
-        expected = self._next[partition]
+    def advance(self, partition: Partition, last: int) -> None:
+        """Records up to `last` were returned, or there is none up to it any more."""
         self._next[partition] = last + 1
-        return None if first == expected else Jump(partition, expected, first)
 
     def pause(self, partitions: Iterable[Partition]) -> frozenset[Partition]:
         """Return nothing of these; says which of them are assigned."""

@@ -48,8 +48,7 @@ class Fetching:
         self._failures: Counter[tuple[Partition, int]] = Counter()
         self.skipped = 0
         """Offsets passed over because their records could not be decoded."""
-        self.jumped = 0
-        """Times that a log did not go on where the cursor stood: retention, a topic made anew."""
+        self._in_hand = False
 
     def longest(self, wait: float) -> float:
         """Seconds that `fetch(wait)` may take when no rebalance holds it."""
@@ -79,17 +78,14 @@ class Fetching:
         self._consumer.seek(partition, offset)
         self._cursor.fix(partition, offset)
 
-    def follow(self, partition: Partition, ours: int, theirs: int) -> None:
-        """The client library went on by itself, to the oldest offset that is still kept."""
-        if theirs > ours and partition in self._cursor.positions():
-            self._cursor.fix(partition, theirs)
-            self._note_jump(partition, ours, theirs)
+    def follow(self, partition: Partition, theirs: int) -> None:
+        """The client library passed offsets that hold no record: a transaction's end, compaction.
 
-    def _note_jump(self, partition: Partition, at: int, to: int) -> None:
-        self.jumped += 1
-        _log.warning(
-            "reader.jumped", topic=partition.topic, partition=partition.number, at=at, to=to
-        )
+        While records are in hand that were not accepted yet, it is ahead of us because of them.
+        """
+        ours = self._cursor.positions().get(partition)
+        if not self._in_hand and ours is not None and theirs > ours:
+            self._cursor.advance(partition, theirs - 1)
 
     async def _one_by_one(self, wait: float, most: int) -> list[Record]:
         partitions = sorted(self._cursor.active)
@@ -98,6 +94,7 @@ class Fetching:
         generation = self._cursor.generation
         taken: list[dict[Partition, list[Any]]] = []
         onward: dict[Partition, int] = {}
+        self._in_hand = True
         try:
             for partition in partitions:
                 error = await self._take(partition, 0 if taken else share, quota, taken)
@@ -108,6 +105,8 @@ class Fetching:
             # Cancelled in a rebalance, or not about one record: nothing was accepted yet.
             self._rewind()
             raise
+        finally:
+            self._in_hand = False
         if generation != self._cursor.generation:
             return []
         records = [record for fetched in taken for record in self._accept(fetched)]
@@ -170,9 +169,7 @@ class Fetching:
                 # Paused or taken away while the fetch was under way.
                 self._rewind_one(source)
                 continue
-            jump = self._cursor.advance(source, found[0].offset, found[-1].offset)
-            if jump is not None:
-                self._note_jump(source, jump.expected, jump.found)
+            self._cursor.advance(source, found[-1].offset)
             records.extend(_record(source, each) for each in found)
         return records
 

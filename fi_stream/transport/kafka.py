@@ -12,18 +12,19 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     LeaderNotAvailableError,
+    NoError,
     ProducerClosed,
     UnknownTopicOrPartitionError,
-    for_code,
 )
-from aiokafka.protocol.metadata import MetadataRequest
 
 from fi_stream.errors import BrokerError, TopicError
 from fi_stream.transport.consumer import Reading
 from fi_stream.transport.embedded import is_embedded
+from fi_stream.transport.metadata import describe
 from fi_stream.transport.outbox import Outbox
 from fi_stream.transport.port import Appended, Assigned, Group, Outgoing, Partition
 from fi_stream.transport.reader import KafkaReader
+from fi_stream.transport.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
     from fi_stream.clock import Clock
     from fi_stream.transport.connection import Connection
+    from fi_stream.transport.metadata import Described
 
 _log = structlog.get_logger()
 
 _SAY_EVERY: Final = 5.0
-_LOOK_EVERY: Final = 2.0
 _LONGEST_BACKOFF: Final = 2.0
 _ONE_TRY: Final = 10.0
 _GOODBYE: Final = 3.0
@@ -55,21 +56,21 @@ class KafkaTransport:
         self.connection = connection
         self._clock = clock
         self._give_up_after = give_up_after
-        self._counts: dict[str, int] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._readers: list[KafkaReader] = []
+        self._watching: asyncio.Task[None]
+        self._watch: Watch
         self._producer: AIOKafkaProducer
         self._outbox: Outbox
         self.embedded: bool = False
         """Whether this is the embedded broker, which has no groups and no time of its own."""
-        self.reachable = False
-        """Whether the broker answered the last time that we looked."""
 
     async def __aenter__(self) -> Self:
         _quiet_aiokafka()
         self._producer = await self._connect()
-        self.reachable = True
+        bootstrap = self.connection.bootstrap
+        self._watch = Watch(self._producer.client, self._clock, bootstrap, self._came_back)
         try:
-            self.embedded = is_embedded((await self._metadata([])).cluster_id)
+            self.embedded = is_embedded((await self._describe([])).cluster)
         except BaseException:
             await _stop(self._producer)
             raise
@@ -80,7 +81,7 @@ class KafkaTransport:
             give_up_after=self.connection.number("delivery.timeout.ms") / 1000,
             append_time=not self.embedded,
         )
-        self._watch = asyncio.create_task(self._watch_broker(), name="kafka.watch")
+        self._watching = asyncio.create_task(self._watch.keep_looking(), name="kafka.watch")
         return self
 
     async def __aexit__(
@@ -89,11 +90,30 @@ class KafkaTransport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+        self._watching.cancel()
+        await asyncio.wait([self._watching])
         await _stop(self._producer)
         await self._outbox.close()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the broker answered the last time that we looked."""
+        return self._watch.reachable
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong with the topics in use, said to a person."""
+        return self._watch.troubles
+
+    @property
+    def skipped(self) -> int:
+        """Offsets that our readers passed over because their records could not be decoded."""
+        return sum(reader.skipped for reader in self._readers)
+
+    @property
+    def jumped(self) -> int:
+        """Times that a log did not go on where a reader of ours stood."""
+        return sum(reader.jumped for reader in self._readers)
 
     async def publish(self, events: Sequence[Outgoing]) -> list[Appended]:
         """Append all, in order within a partition, and wait for every acknowledgement (acks=all).
@@ -109,9 +129,8 @@ class KafkaTransport:
             ConfigError: an event is larger than message.max.bytes; nothing was sent.
         """
         for event in events:
-            count = self._counts.get(event.target.topic)
-            if count is None:
-                count = await self.partition_count(event.target.topic)
+            known = self._watch.known(event.target.topic)
+            count = known.partitions if known else await self.partition_count(event.target.topic)
             self._check_number(event.target.topic, event.target.number, count)
         self._outbox.check(events)
         return await self._outbox.send(events)
@@ -125,14 +144,13 @@ class KafkaTransport:
         """
         deadline = self._clock.monotonic() + _ONE_TRY
         while True:
-            answer = await self._metadata([topic])
-            code, _, _, partitions = answer.topics[0]
-            error = for_code(code)
-            if partitions and not code:
+            now = (await self._describe([topic])).topics[topic]
+            if now.partitions and now.error is NoError:
                 # So that the first send does not wait to learn of it.
                 await self._producer.client.add_topic(topic)
-                self._counts[topic] = len(partitions)
-                return len(partitions)
+                self._watch.use(topic, now)
+                return now.partitions
+            error = now.error
             # A topic made a moment ago has no leader yet.
             if error is not LeaderNotAvailableError or self._clock.monotonic() > deadline:
                 break
@@ -160,19 +178,22 @@ class KafkaTransport:
         if isinstance(what, Assigned):
             for topic, number in what.partitions:
                 self._check_number(topic, number, counts[topic])
+        known = {topic: self._watch.known(topic) for topic in counts}
+        identities = {topic: now.identity for topic, now in known.items() if now is not None}
+        paused = isinstance(what, Group) and what.paused
         if self.embedded and isinstance(what, Group):
             everything = frozenset(
                 Partition(topic, number) for topic in what.topics for number in range(counts[topic])
             )
-            reading = Reading(Assigned(everything, what.start), what.paused, embedded=True)
-        else:
-            paused = isinstance(what, Group) and what.paused
-            reading = Reading(what, paused, embedded=self.embedded)
+            what = Assigned(everything, what.start)
+        reading = Reading(what, paused, self.embedded, identities)
         reader = KafkaReader(self.connection, self._clock, reading)
         await reader.open(self._give_up_after)
+        self._readers.append(reader)
         try:
             yield reader
         finally:
+            self._readers.remove(reader)
             await reader.close()
 
     def _check_number(self, topic: str, number: int, count: int) -> None:
@@ -230,38 +251,19 @@ class KafkaTransport:
             "request_timeout_ms": self.connection.number("delivery.timeout.ms"),
         }
 
-    async def _metadata(self, topics: list[str]) -> Any:
+    async def _describe(self, topics: list[str]) -> Described:
         """The broker's word about these topics (none: about the cluster alone)."""
-        request = MetadataRequest(topics, allow_auto_topic_creation=self.embedded)
         try:
-            return await self._producer.client.send(
-                self._producer.client.get_random_node(), request
-            )
+            return await describe(self._producer.client, topics, create=self.embedded)
         except KafkaError as error:
             raise BrokerError(
                 f"broker {self.connection.bootstrap!r} did not answer about topics "
                 f"{', '.join(topics) or '(none)'}: {_reason(error)}. Is it running?"
             ) from error
 
-    async def _watch_broker(self) -> None:
-        """Say when the broker goes and when it is back; aiokafka reconnects by itself."""
-        client = self._producer.client
-        lost = said = 0.0
-        while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            self.reachable = await client.ready(client.get_random_node())
-            now = self._clock.monotonic()
-            if self.reachable and lost:
-                _log.warning("broker.back", seconds=round(now - lost, 1))
-                lost = said = 0.0
-            elif not self.reachable and now - said >= _SAY_EVERY:
-                lost, said = lost or now, now
-                _log.warning(
-                    "broker.gone",
-                    bootstrap=self.connection.bootstrap,
-                    seconds=round(now - lost, 1),
-                    doing="waiting for it to come back",
-                )
+    def _came_back(self, topic: str, identity: bytes | None) -> None:
+        for reader in self._readers:
+            reader.topic_is_back(topic, identity)
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

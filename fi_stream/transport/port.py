@@ -127,8 +127,21 @@ class Reader(Protocol):
 class Transport(Protocol):
     """One process's connection to the broker."""
 
-    reachable: bool
-    """Whether the broker answered the last time that we looked."""
+    @property
+    def reachable(self) -> bool:
+        """Whether the broker answered the last time that we looked."""
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong with the topics in use, said to a person."""
+
+    @property
+    def skipped(self) -> int:
+        """Offsets that our readers passed over because their records could not be decoded."""
+
+    @property
+    def jumped(self) -> int:
+        """Times that a log did not go on where a reader of ours stood."""
 
     async def publish(self, events: Sequence[Outgoing]) -> list[Appended]:
         """Append all, in order within a partition, and wait for every acknowledgement (acks=all).

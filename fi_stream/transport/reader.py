@@ -6,19 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from fi_stream.errors import BrokerError
-from fi_stream.transport.consumer import Consumer, Reading
+from fi_stream.transport.consumer import Consumer, OutOfRange, Reading
 from fi_stream.transport.cursor import Cursor
 from fi_stream.transport.fetching import Fetching
-from fi_stream.transport.port import Partition, Record, Start
+from fi_stream.transport.placing import FORBIDDEN, Placing, not_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
     from fi_stream.clock import Clock
     from fi_stream.transport.connection import Connection
+    from fi_stream.transport.port import Partition, Record
     from fi_stream.values import BrokerMillis
 
 _log = structlog.get_logger()
@@ -26,9 +27,7 @@ _T = TypeVar("_T")
 
 _RETRY: Final = 0.2
 _ANSWER_WITHIN: Final = 10.0
-_SAY_EVERY: Final = 5.0
 _PATIENCE: Final = 5
-_FORBIDDEN: Final = (TopicAuthorizationFailedError, GroupAuthorizationFailedError)
 
 
 class KafkaReader:
@@ -47,7 +46,7 @@ class KafkaReader:
         self._cursor = Cursor(start_paused=reading.paused)
         self._consumer = Consumer(connection, reading, self._on_assigned, self._cursor.revoke)
         self._fetching = Fetching(self._consumer, self._cursor)
-        self._fixing: asyncio.Task[None] | None = None
+        self._placing = Placing(self._consumer, self._cursor, clock, reading, self._note_active)
         self._activated = asyncio.Event()
         self._troubles = 0
 
@@ -59,7 +58,7 @@ class KafkaReader:
     @property
     def jumped(self) -> int:
         """Times that a log did not go on where this reader stood: retention, a topic made anew."""
-        return self._fetching.jumped
+        return self._placing.jumped
 
     async def open(self, within: float) -> None:
         """Connect, and join the group.
@@ -83,9 +82,7 @@ class KafkaReader:
 
     async def close(self) -> None:
         """Leave the group and close."""
-        if self._fixing is not None:
-            self._fixing.cancel()
-            await asyncio.gather(self._fixing, return_exceptions=True)
+        await self._placing.close()
         await self._consumer.stop()
 
     async def poll(self, wait: float, most: int = 500) -> list[Record]:
@@ -108,8 +105,13 @@ class KafkaReader:
                 records = await self._fetching.fetch(left, most)
         except TimeoutError:
             records = []
-        except _FORBIDDEN as error:
-            raise self._not_allowed(error) from error
+        except OutOfRange as error:
+            self._placing.find_again(error.partitions)
+            records = []
+        except NoOffsetForPartitionError:
+            records = []  # of a partition that is ours since a moment ago, and not fixed yet
+        except FORBIDDEN as error:
+            raise not_allowed(self._reading, error) from error
         except KafkaError as error:
             self._troubles += 1
             _log.warning("reader.trouble", of=str(self._reading), reason=type(error).__name__)
@@ -128,16 +130,13 @@ class KafkaReader:
     async def starts(self) -> Mapping[Partition, int]:
         """The position of every assigned partition; waits until each is fixed.
 
-        Where the log now begins later than we stood (retention, a topic made anew), that is the
-        position, although no record came.
+        A position also moves past offsets that hold no record, such as the end of a transaction.
         """
-        while self._cursor.unfixed and self._fixing is not None:
-            await asyncio.wait([self._fixing])
-            self._fixing.result()
-        for partition, ours in self._cursor.positions().items():
+        await self._placing.done()
+        for partition in self._cursor.positions():
             theirs = await self._consumer.position(partition)
             if theirs is not None:
-                self._fetching.follow(partition, ours, theirs)
+                self._fetching.follow(partition, theirs)
         return self._cursor.positions()
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
@@ -180,7 +179,9 @@ class KafkaReader:
         A commit that fails, because the group changed or the broker is away, is logged and is no
         error: the next one carries the same or more, and replay from an older mark is harmless.
         """
-        ours = {each: offset for each, offset in offsets.items() if each in self._cursor.assigned}
+        at = self._cursor.positions()
+        # Of a topic that was made anew meanwhile, the owner may still mean the old one.
+        ours = {each: min(offset, at[each]) for each, offset in offsets.items() if each in at}
         if not self._reading.grouped or not ours:
             return
         try:
@@ -189,47 +190,19 @@ class KafkaReader:
         except (KafkaError, TimeoutError) as error:
             _log.warning("reader.not_committed", of=str(self._reading), reason=_name(error))
 
+    def topic_is_back(self, topic: str, identity: bytes | None) -> None:
+        """A topic that we read is there that was missing, or was made anew."""
+        if topic in self._reading.topics:
+            self._consumer.look_at_topics()
+            self._placing.topic_is_back(topic, identity)
+
     def _on_assigned(self, partitions: Iterable[Partition]) -> None:
         self._cursor.assign(partitions)
         self._consumer.pause(self._cursor.paused)
-        if self._fixing is None or self._fixing.done():
-            self._fixing = asyncio.create_task(self._fix(), name=f"reader.fix {self._reading}")
-
-    async def _fix(self) -> None:
-        """Find the position of every newly assigned partition, however long the broker takes."""
-        said = self._clock.monotonic()
-        while wanted := self._cursor.unfixed:
-            generation = self._cursor.generation
-            try:
-                offsets = await self._start_offsets(wanted)
-                if generation == self._cursor.generation:
-                    for partition in wanted:
-                        self._fetching.go(partition, offsets[partition])
-            except _FORBIDDEN as error:
-                raise self._not_allowed(error) from error
-            except KafkaError as error:
-                if self._clock.monotonic() - said > _SAY_EVERY:
-                    said = self._clock.monotonic()
-                    _log.warning("reader.no_position", of=str(self._reading), reason=_name(error))
-                await asyncio.sleep(_RETRY)
-        self._note_active()
-
-    async def _start_offsets(self, partitions: frozenset[Partition]) -> dict[Partition, int]:
-        """Where to begin: the group's commit, else where we were, else what the owner asked for."""
-        offsets: dict[Partition, int] = {}
-        for partition in partitions:
-            known = await self._consumer.committed(partition)
-            known = self._cursor.remembered(partition) if known is None else known
-            if known is not None:
-                offsets[partition] = known
-        if rest := partitions - offsets.keys():
-            at_end = self._reading.what.start is Start.END
-            offsets |= await (self._consumer.ends if at_end else self._consumer.begins)(rest)
-        return offsets
+        self._placing.begin()
 
     async def _becomes_active(self, wait: float) -> bool:
-        if self._fixing is not None and self._fixing.done():
-            self._fixing.result()
+        self._placing.check()
         self._activated.clear()
         try:
             async with asyncio.timeout(wait):
@@ -249,12 +222,6 @@ class KafkaReader:
         await self._consumer.stop()
         self._cursor.revoke()
         await self.open(_ANSWER_WITHIN)
-
-    def _not_allowed(self, error: KafkaError) -> BrokerError:
-        return BrokerError(
-            f"reading {self._reading} is not allowed ({_name(error)}): give this member's user the "
-            "right to read these topics and to join this group."
-        )
 
     async def _ask(self, answer: Awaitable[_T], what: str) -> _T:
         try:

@@ -81,6 +81,14 @@ def test_time_without_a_broker_makes_no_role_dead(working: Progress) -> None:
     assert working.stuck(at(10_002 + STUCK)) == ["no poll for 61 s"]
 
 
+def test_a_topic_that_is_missing_makes_a_role_not_ready_while_it_is(working: Progress) -> None:
+    missing = ("topic fi.queries is missing",)
+    working.look(Surroundings(reachable=True, max_skew=2000, troubles=missing), at(1))
+    assert working.lacking(at(1)) == ["topic fi.queries is missing"]
+    working.look(WELL, at(2))
+    assert working.lacking(at(2)) == []
+
+
 @pytest.mark.parametrize("skew", [-2001.0, 2001.0])
 def test_a_clock_beyond_the_clamp_is_named(working: Progress, skew: float) -> None:
     working.look(Surroundings(reachable=True, skew=skew, max_skew=2000), at(1))
@@ -96,6 +104,6 @@ def test_lost_records_degrade_a_ready_role_for_a_while(working: Progress) -> Non
     working.look(lost, at(2))
     assert working.lacking(at(3)) == []
     assert working.degraded(at(3)) == [
-        "records could not be read, last 2 s ago: see the log of the reader"
+        "records were lost or could not be read, last 2 s ago: see the log"
     ]
     assert working.degraded(at(2 + SHOWN)) == []

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fi_stream.transport.cursor import Cursor, Jump
+from fi_stream.transport.cursor import Cursor
 from fi_stream.transport.port import Partition
 
 P = [Partition("topic", number) for number in range(4)]
@@ -78,20 +78,36 @@ def test_an_assignment_that_came_back_the_same_is_still_a_change() -> None:
     assert cursor.take_change() == frozenset(P)
 
 
-@given(st.lists(st.integers(0, 20), min_size=1))
-def test_a_jump_is_told_whenever_records_do_not_follow_on(firsts: list[int]) -> None:
-    cursor = standing(frozenset(P))
-    expected = 0
-    for first in firsts:
-        jump = cursor.advance(P[0], first, first + 2)
-        assert jump == (None if first == expected else Jump(P[0], expected, first))
-        expected = first + 3
-    assert cursor.next_of(P[0]) == expected
-    assert cursor.next_of(P[1]) == 0
+@given(assigned=sets, lost=sets, paused=sets)
+def test_a_position_that_is_in_doubt_returns_nothing_until_it_is_fixed_and_is_remembered(
+    assigned: frozenset[Partition], lost: frozenset[Partition], paused: frozenset[Partition]
+) -> None:
+    cursor = standing(assigned)
+    cursor.pause(paused)
+    before = cursor.generation
+    cursor.unfix(lost)
+    assert cursor.generation > before
+    assert cursor.unfixed == assigned & lost
+    assert cursor.active == assigned - lost - paused
+    assert all(cursor.remembered(each) == 0 for each in assigned)
+    for each in assigned & lost:
+        cursor.fix(each, 3)
+    assert cursor.active == assigned - paused
+
+
+@given(assigned=sets, before=sets)
+def test_a_topic_that_is_forgotten_is_remembered_only_where_it_is_ours(
+    assigned: frozenset[Partition], before: frozenset[Partition]
+) -> None:
+    cursor = standing(before)
+    cursor.assign(assigned)
+    cursor.forget("topic")
+    remembered = {each for each in P if cursor.remembered(each) is not None}
+    assert remembered == before & assigned
 
 
 def test_where_it_stood_is_remembered_for_a_group_that_has_no_commit() -> None:
     cursor = standing(frozenset(P))
-    cursor.advance(P[2], 0, 6)
+    cursor.advance(P[2], 6)
     cursor.revoke()
     assert (cursor.remembered(P[2]), cursor.remembered(Partition("other", 0))) == (7, None)
