@@ -71,11 +71,9 @@ class Cursor:
         """The next offset when this reader last had the partition."""
         return self._next.get(partition)
 
-    def forget(self, topic: str) -> None:
-        """Where we stood in this topic, when it is not ours now, is of no use any more."""
-        for partition in [each for each in self._next if each.topic == topic]:
-            if partition not in self.assigned:
-                del self._next[partition]
+    def remembered_of(self, topic: str) -> frozenset[Partition]:
+        """The partitions of a topic in which this reader stands or once stood."""
+        return frozenset(partition for partition in self._next if partition.topic == topic)
 
     def unfix(self, partitions: Iterable[Partition]) -> None:
         """The log does not go on where we stand: these positions must be fixed again."""

@@ -66,15 +66,14 @@ class Placing:
 
     def begin(self) -> None:
         """Fix what is not fixed, in the background."""
-        self._astray = {
-            each: anew for each, anew in self._astray.items() if each in self._cursor.assigned
-        }
+        if ours := self._cursor.assigned:  # whoever has the others now finds their way
+            self._astray = {each: anew for each, anew in self._astray.items() if each in ours}
         if self._fixing is None or self._fixing.done():
             self._fixing = asyncio.create_task(self._fix(), name=f"reader.fix {self._reading}")
 
     def find_again(self, partitions: Iterable[Partition], *, anew: bool = False) -> None:
         """These logs do not go on where we stand, or hold what we read long ago (`anew`)."""
-        lost = [each for each in partitions if each in self._cursor.assigned]
+        lost = frozenset(partitions)
         self._astray |= {each: anew or self._astray.get(each, False) for each in lost}
         self._cursor.unfix(lost)
         self.begin()
@@ -85,8 +84,7 @@ class Placing:
             return
         self._identities[topic] = identity
         self._anew.add(topic)
-        self._cursor.forget(topic)
-        self.find_again([each for each in self._cursor.assigned if each.topic == topic], anew=True)
+        self.find_again(self._cursor.remembered_of(topic), anew=True)
 
     async def done(self) -> None:
         """Wait until every position is fixed.

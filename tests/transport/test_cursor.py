@@ -96,14 +96,13 @@ def test_a_position_that_is_in_doubt_returns_nothing_until_it_is_fixed_and_is_re
 
 
 @given(assigned=sets, before=sets)
-def test_a_topic_that_is_forgotten_is_remembered_only_where_it_is_ours(
+def test_where_it_stood_in_a_topic_is_remembered_whoever_has_it_now(
     assigned: frozenset[Partition], before: frozenset[Partition]
 ) -> None:
     cursor = standing(before)
     cursor.assign(assigned)
-    cursor.forget("topic")
-    remembered = {each for each in P if cursor.remembered(each) is not None}
-    assert remembered == before & assigned
+    assert cursor.remembered_of("topic") == before
+    assert cursor.remembered_of("other") == frozenset()
 
 
 def test_where_it_stood_is_remembered_for_a_group_that_has_no_commit() -> None:
