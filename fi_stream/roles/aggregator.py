@@ -57,6 +57,10 @@ COMMIT_EVERY = 1.0
 """Seconds between two commits of the marks."""
 
 
+_TOPICS = 3
+"""Queries, responses and results: of a partition, all are read by one process."""
+
+
 async def run_aggregator(
     file: Path | str, stop: asyncio.Event, give_up_after: float = GIVE_UP_AFTER
 ) -> None:
@@ -226,7 +230,9 @@ class Aggregator:
         while assigned is not None and not stop.is_set():
             at = await self._reader.starts()
             topic = catalogue().results.name
-            begun = {number: at.get(Partition(topic, number), 0) for number in _owned(assigned)}
+            owned = _owned(assigned)
+            assigned = assigned if owned else frozenset()
+            begun = {number: at.get(Partition(topic, number), 0) for number in owned}
             self._joining.begin(begun)
             self._progress.assigned(assigned)
             self._progress.doing("catching up")
@@ -276,7 +282,7 @@ class _Drain:
 
 
 def _owned(assigned: frozenset[Partition]) -> set[int]:
-    """The partition numbers of which all three topics are ours.
+    """The partition numbers of which all three topics are ours; none while a topic is missing.
 
     Raises:
         TopicError: the topics were assigned apart.
@@ -290,4 +296,4 @@ def _owned(assigned: frozenset[Partition]) -> set[int]:
             f"queries, responses and results were assigned apart: {dict(by_topic)}. "
             "Run `fi-stream topics apply` so that they have equally many partitions."
         )
-    return sets[0] if sets else set()
+    return sets[0] if len(sets) == _TOPICS else set()

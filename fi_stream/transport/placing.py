@@ -60,6 +60,7 @@ class Placing:
         self._placed = placed
         self._anew: set[str] = set()
         self._astray: dict[Partition, bool] = {}
+        self._unmarked: set[Partition] = set()
         self._fixing: asyncio.Task[None] | None = None
         self.jumped = 0
         """Times that a log did not go on where this reader stood: retention, a topic made anew."""
@@ -131,18 +132,23 @@ class Placing:
         self._placed()
 
     async def _go(self, offsets: Mapping[Partition, int]) -> None:
-        """Read on from there; a mark of a log that is gone must not outlive it."""
-        moved: dict[Partition, int] = {}
+        """Read on from there.
+
+        A mark of a log that is gone must not outlive it, and whoever begins at the end, and dies
+        before its first commit, must not begin at a later end.
+        """
+        marks = {each: offsets[each] for each in self._unmarked & offsets.keys()}
+        self._unmarked.clear()
         for partition, offset in offsets.items():
             if partition in self._astray:
                 self._note_jump(partition, offset, anew=self._astray.pop(partition))
-                moved[partition] = offset
+                marks[partition] = offset
             self._consumer.seek(partition, offset)
             self._cursor.fix(partition, offset)
-        if moved and self._reading.grouped:
+        if marks and self._reading.grouped:
             with suppress(TimeoutError):  # the owner's next commit says the same
                 async with asyncio.timeout(_COMMITTED_WITHIN):
-                    await self._consumer.commit(moved)
+                    await self._consumer.commit(marks)
 
     async def _offsets(self, partitions: frozenset[Partition]) -> dict[Partition, int]:
         offsets: dict[Partition, int] = {}
@@ -156,6 +162,7 @@ class Placing:
         at_end = self._reading.what.start is Start.END
         rest = partitions - offsets.keys()
         last = {each for each in rest if at_end and each.topic not in self._anew}
+        self._unmarked = last
         for ask, of in ((self._consumer.ends, last), (self._consumer.begins, rest - last)):
             offsets |= await ask(of) if of else {}
         return offsets

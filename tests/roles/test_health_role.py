@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import stage as staging
+from pages import becomes, get, port_of, with_port
 from prometheus_client.parser import text_string_to_metric_families
 from stage import RAISES, odd, rows, until
 
@@ -25,41 +25,6 @@ if TYPE_CHECKING:
     from stage import Stage
 
     from fi_stream.transport.embedded import EmbeddedBroker
-
-
-def with_port(stage: Stage, member: str, port: int = 0) -> None:
-    with stage.file(member).open("a") as file:
-        file.write(f"\n[health]\nport = {port}\n")
-
-
-def port_of(stage: Stage, member: str) -> int:
-    [said] = stage.events("health.listening", member=member)
-    number: int = said["port"]
-    return number
-
-
-async def get(port: int, path: str) -> tuple[int, str]:
-    def ask() -> tuple[int, str]:
-        url = f"http://127.0.0.1:{port}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    return await asyncio.to_thread(ask)
-
-
-async def becomes(port: int, status: int) -> Any:
-    """What `/readyz` says once it answers so."""
-    ends = time.monotonic() + 15
-    while True:
-        answered, told = await get(port, "/readyz")
-        if answered == status:
-            return json.loads(told)
-        assert time.monotonic() < ends, told
-        await asyncio.sleep(0.2)
 
 
 async def numbers(port: int) -> dict[str, float]:

@@ -173,6 +173,17 @@ async def test_an_end_below_which_all_was_deleted_meanwhile_is_reached(
         assert (await reader.starts())[log.here] >= 8
 
 
+async def test_a_group_that_begins_at_the_end_and_dies_begins_at_that_end_again(
+    transport: KafkaTransport, log: Log
+) -> None:
+    await put(transport, log, b"old")
+    async with transport.reader(log.whole(Start.END, grouped=True)) as reader:
+        await reader.starts()
+    await put(transport, log, b"live")
+    async with transport.reader(log.whole(Start.END, grouped=True)) as reader:
+        assert await read(reader, 1) == [b"live"]
+
+
 async def test_a_mark_below_what_is_kept_is_a_jump_that_is_told(
     transport: KafkaTransport, log: Log
 ) -> None:
