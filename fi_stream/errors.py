@@ -9,7 +9,8 @@ FiStreamError
 │   └── SendRefused        the broker does not take these events
 ├── SealingError           a key or grant of our own cannot be used
 ├── QueryError             a client's query is wrong and was not sent
-└── NoResult               no result came by the deadline                   (retriable)
+├── NoResult               no result came by the deadline                   (retriable)
+└── NotFinished            asked to stop, and the grace time was too short
 """
 
 from __future__ import annotations
@@ -76,3 +77,9 @@ class NoResult(FiStreamError):
 
     retriable = True
     exit_code = 9
+
+
+class NotFinished(FiStreamError):
+    """A process was asked to stop, and what was in hand took longer than the grace time."""
+
+    exit_code = 10

@@ -13,6 +13,7 @@ Exit codes:
     7    a key or grant of our own cannot be used
     8    a query does not fit the task or the policy
     9    no result came by the deadline
+    10   asked to stop, and what was in hand was not finished in time
     130  stopped by Ctrl+C
 """
 
@@ -59,7 +60,7 @@ VERBS = {
 
 _EPILOG = (
     "Exit codes: 0 done, 1 a fault in fi_stream, 2 usage, 3 configuration, 4 model, 5 topics, "
-    "6 broker out of reach, 7 keys, 8 query, 9 no result, 130 Ctrl+C."
+    "6 broker out of reach, 7 keys, 8 query, 9 no result, 10 stopped unfinished, 130 Ctrl+C."
 )
 
 

@@ -37,7 +37,7 @@ def load(
     import json
 
     from fi_stream.cli.rows import read_rows
-    from fi_stream.errors import ConfigError, NoResult
+    from fi_stream.errors import ConfigError, NoResult, NotFinished
     from fi_stream.federation.files import load_as
     from fi_stream.federation.roster import Role
     from fi_stream.roles.load import Plan, run_load
@@ -52,11 +52,17 @@ def load(
     queries = random_rows(task, seed) if rows is None else read_rows(rows, task)
     if json_file is not None and not json_file.parent.is_dir():
         raise ConfigError(f"--json {json_file}: there is no directory {json_file.parent}; make it")
-    run_role(lambda stop: run_load(member, plan, queries, meter, stop))
+    cut_short: NotFinished | None = None
+    try:
+        run_role(lambda stop: run_load(member, plan, queries, meter, stop))
+    except NotFinished as error:
+        cut_short = error  # what was measured until then is still worth its print
     report = meter.report(rate, clients)
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", "utf-8")
     _print(report)
+    if cut_short is not None:
+        raise cut_short
     if meter.sent and not meter.answered:
         raise typer.Exit(NoResult.exit_code)
 

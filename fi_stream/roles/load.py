@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from fi_stream.clock import SystemClock
 from fi_stream.roles.client import connect
+from fi_stream.roles.runtime import interruptible
 from fi_stream.values import Instant
 
 if TYPE_CHECKING:
@@ -75,9 +76,10 @@ async def run_load(
         QueryError: a row does not fit the task, or the deadline or rule the policy.
     """
     async with AsyncExitStack() as connections:
-        clients = [
-            await connections.enter_async_context(connect(file)) for _ in range(plan.clients)
-        ]
+        async with interruptible(stop):  # a broker that is down is waited for
+            clients = [
+                await connections.enter_async_context(connect(file)) for _ in range(plan.clients)
+            ]
         await _Sender(clients, plan, meter, SystemClock()).run(rows, stop)
 
 

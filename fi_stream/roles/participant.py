@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -29,7 +29,7 @@ from fi_stream.transport.port import Group, Outgoing, Partition, Start
 from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from fi_stream.events.payloads import Answer
@@ -114,7 +114,7 @@ class Participant:
         """Read, answer, and commit what was answered, until asked to stop."""
         clock = self._seat.clock
         await self._keys.ready.wait()
-        with ThreadPoolExecutor(1, thread_name_prefix="model") as off_the_loop:
+        with _model_thread() as off_the_loop:
             self._progress.doing("waiting for partitions")
             holds = False
             answered: dict[Partition, int] = {}
@@ -221,3 +221,13 @@ class Participant:
         now = self._seat.clock.now()
         while self._seen and next(iter(self._seen.values())) < now:
             del self._seen[next(iter(self._seen))]
+
+
+@contextmanager
+def _model_thread() -> Iterator[ThreadPoolExecutor]:
+    """One thread, not waited for at the end: nothing is in hand then, or it hangs."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+    try:
+        yield thread
+    finally:
+        thread.shutdown(wait=False)

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fi_stream.roles.runtime import GRACE, LEAVE
+
 FI_STREAM = Path(sys.executable).parent / "fi-stream"
 
 
@@ -94,6 +96,27 @@ def test_ctrl_c_ends_early_and_still_prints(unanswered_file: Path, tmp_path: Pat
     report = json.loads(out.read_text("utf-8"))
     assert 0 < report["duration_s"] < 30
     assert report["outcomes"] == {"unknown": report["sent"]}
+    assert b"queries/s" in printed
+
+
+def test_what_is_in_flight_is_waited_for_no_longer_than_the_grace_time(
+    unanswered_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "load.json"
+    command = [str(FI_STREAM), "load", str(unanswered_file), "--rate", "40", "--duration", "600"]
+    command += ["--deadline", "30", "--json", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        try:
+            seen = [str(FI_STREAM), "tail", "fi.queries", "--config", str(unanswered_file)]
+            subprocess.run([*seen, "--limit", "1"], check=True, timeout=30, capture_output=True)
+            running.send_signal(signal.SIGTERM)
+            begun = time.monotonic()
+            printed, said = running.communicate(timeout=30)
+            assert GRACE - 1 < time.monotonic() - begun < GRACE + LEAVE + 1
+        finally:
+            running.kill()
+    assert running.returncode == 10, said
+    assert json.loads(out.read_text("utf-8"))["sent"] > 0
     assert b"queries/s" in printed
 
 
