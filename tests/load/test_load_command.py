@@ -20,6 +20,11 @@ def load(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def wait_for_a_query(file: Path) -> None:
+    command = [str(FI_STREAM), "tail", "fi.queries", "--config", str(file), "--limit", "1"]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+
+
 def numbers(found: Any) -> list[float]:
     if isinstance(found, dict):
         return [number for value in found.values() for number in numbers(value)]
@@ -87,7 +92,7 @@ def test_ctrl_c_ends_early_and_still_prints(unanswered_file: Path, tmp_path: Pat
     command += ["--deadline", "0.2", "--json", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
-            time.sleep(3)
+            wait_for_a_query(unanswered_file)
             running.send_signal(signal.SIGINT)
             printed, said = running.communicate(timeout=30)
         finally:
@@ -107,8 +112,7 @@ def test_what_is_in_flight_is_waited_for_no_longer_than_the_grace_time(
     command += ["--deadline", "30", "--json", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
-            seen = [str(FI_STREAM), "tail", "fi.queries", "--config", str(unanswered_file)]
-            subprocess.run([*seen, "--limit", "1"], check=True, timeout=30, capture_output=True)
+            wait_for_a_query(unanswered_file)
             running.send_signal(signal.SIGTERM)
             begun = time.monotonic()
             printed, said = running.communicate(timeout=30)
