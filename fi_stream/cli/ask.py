@@ -50,11 +50,11 @@ async def _ask(
 ) -> int:
     import json
 
-    from fi_stream.roles.client import connect
+    from fi_stream.roles.client import seated
 
     deadline, rule = how
     silent = 0
-    async with connect(member) as client:
+    async with seated(member) as client:
         async for result in client.stream(queries, deadline=deadline, rule=rule):
             silent += result.outcome is None
             print(json.dumps(result.to_dict()) if as_json else _in_words(result), flush=True)

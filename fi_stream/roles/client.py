@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +17,10 @@ from fi_stream.events.query_id import new_query_id
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
 from fi_stream.federation.rows import encode_rows
+from fi_stream.roles.health import Watch, watched
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
+from fi_stream.roles.metrics import Latency
 from fi_stream.roles.result import Result, read_result
 from fi_stream.roles.runtime import background
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fi_stream.federation.rows import Rows
+    from fi_stream.roles.metrics import Board
+    from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
     from fi_stream.sealing.gate import Verified
     from fi_stream.transport.port import Reader, Record
@@ -53,18 +58,31 @@ async def connect(
 ) -> AsyncIterator[Client]:
     """Take a client's seat in its federation; queries may be asked at once.
 
+    With a port in `[health]` what it does is shown there, by one client at a time.
+
     Args:
         file: the client's member.toml.
         give_up_after: seconds to wait for a broker that is down.
 
     Raises:
-        ConfigError: a file is wrong.
+        ConfigError: a file is wrong, or the port is taken.
         BrokerError: the broker could not be reached in time.
         TopicError: topics are missing or do not fit.
     """
+    async with watched(Role.CLIENT, file) as watch, seated(file, watch, give_up_after) as client:
+        yield client
+
+
+@asynccontextmanager
+async def seated(
+    file: Path | str, watch: Watch | None = None, give_up_after: float = GIVE_UP_AFTER
+) -> AsyncIterator[Client]:
+    """A client that shows itself on `watch`; without one nowhere, for a command that prints all."""
+    watch = watch or Watch(Role.CLIENT, "")
     async with take_seat(Role.CLIENT, file, give_up_after) as seat:
         tally = Tally("client")
         keys = Keys(seat, tally)
+        watch.seated(seat, keys, tally)
         topic = catalogue().results.name
         number = secrets.randbelow(await seat.transport.partition_count(topic))
         what = Assigned(frozenset({Partition(topic, number)}), Start.END)
@@ -72,15 +90,19 @@ async def connect(
             # Before the first query: a result must not be appended ahead of where we read from.
             await reader.starts()
             client = Client(seat, keys, tally, number)
+            watch.reading(reader)
+            watch.progress.assigned(what.partitions)
+            client.show_on(watch.board)
             works = {
                 "client.grants": keys.read_grants(),
                 "client.announce": keys.keep_announcing(),
                 "client.send": client.send_queries(),
-                "client.results": client.read_results(reader),
+                "client.results": client.read_results(reader, watch.progress),
             }
             try:
                 async with background(works):
                     await keys.ready.wait()
+                    watch.progress.doing(None)
                     yield client
             finally:
                 client.leave()
@@ -108,6 +130,17 @@ class Client:
         self._open: dict[bytes, _Open] = {}
         self._outbox: list[tuple[int, Outgoing]] = []
         self._wake = asyncio.Event()
+        self._outcomes: Counter[str] = Counter()
+        self._latency = Latency()
+        self._asked = self._unanswered = 0
+
+    def show_on(self, board: Board) -> None:
+        """Show what this client counts."""
+        board.show("queries", lambda: self._asked)
+        board.show_each("outcomes", lambda: self._outcomes)
+        board.show("unanswered", lambda: self._unanswered)
+        board.show("open_queries", lambda: len(self._open))
+        board.show_latency("result_seconds", self._latency)
 
     @property
     def refusals(self) -> dict[str, int]:
@@ -198,6 +231,7 @@ class Client:
         target = Partition(catalogue().queries.name, ask.partition)
         labels = tool_labels("query", self._seat.federation.task.hash, ask)
         event = Outgoing(target, ask.query, sealed.value, labels)
+        self._asked += 1
         self._outbox.append((ask.deadline, event))
         self._wake.set()
         return result
@@ -214,9 +248,10 @@ class Client:
                 until = BrokerMillis(max(deadline for deadline, _ in posted))
                 await self._seat.publish([event for _, event in posted], until)
 
-    async def read_results(self, reader: Reader) -> None:
+    async def read_results(self, reader: Reader, progress: Progress) -> None:
         """Give each result to whoever waits for it."""
         while True:
+            progress.polled(self._seat.clock.monotonic())
             patience = WAITING if self._keys.gate.waiting else IDLE
             records = await reader.poll(patience)
             # After the poll: a grant that came meanwhile must not wait for the next one's end.
@@ -266,6 +301,11 @@ class Client:
     def _finish(self, waiting: _Open, result: Result) -> None:
         del self._open[waiting.ask.query]
         waiting.timer.cancel()
+        if result.outcome is None:
+            self._unanswered += 1
+        else:
+            self._outcomes[result.outcome] += 1
+            self._latency.took(result.latency_ms / 1000)
         if not waiting.result.done():
             waiting.result.set_result(result)
 

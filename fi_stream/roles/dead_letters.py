@@ -17,6 +17,8 @@ from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Outgoing, Partition
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fi_stream.events.dead_letter import DeadLetter
     from fi_stream.events.refusals import Refusal
     from fi_stream.roles.seat import Seat
@@ -67,6 +69,10 @@ class DeadLetters:
             del self._known[next(iter(self._known))]
         self._waiting.append(self._letter(refusal, record))
         self._some.set()
+
+    def counts(self) -> Mapping[str, int]:
+        """What became of the records that were to be kept."""
+        return {"written": self.written, "failed": self.failed, "overflowed": self.overflowed}
 
     async def keep_writing(self) -> None:
         """Write what was taken in, for ever; what still waits at the end is counted as failed."""

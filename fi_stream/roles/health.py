@@ -83,6 +83,8 @@ class Watch:
         self.progress.doing("reading grants")
         clock, board, progress = seat.clock, self.board, self.progress
         board.show_each("refusals", tally.counts)
+        if tally.dead is not None:
+            board.show_each("dead_letters", tally.dead.counts)
         board.show("waiting_events", lambda: keys.gate.waiting)
         board.show("clock_skew_seconds", lambda: (clock.offset or 0.0) / 1000)
         board.show("key_age_seconds", lambda: max(0, clock.now() - keys.oldest) / 1000)

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from fi_stream.clock import SystemClock
-from fi_stream.roles.client import connect
+from fi_stream.roles.client import seated
 from fi_stream.roles.runtime import interruptible
 from fi_stream.values import Instant
 
@@ -72,13 +72,13 @@ async def run_load(
         stop: set to end early.
 
     Raises:
-        ConfigError, BrokerError, TopicError: as for `connect`.
+        ConfigError, BrokerError, TopicError: as for `client.connect`.
         QueryError: a row does not fit the task, or the deadline or rule the policy.
     """
     async with AsyncExitStack() as connections:
         async with interruptible(stop):  # a broker that is down is waited for
             clients = [
-                await connections.enter_async_context(connect(file)) for _ in range(plan.clients)
+                await connections.enter_async_context(seated(file)) for _ in range(plan.clients)
             ]
         await _Sender(clients, plan, meter, SystemClock()).run(rows, stop)
 

@@ -52,16 +52,21 @@ def _topics() -> tuple[str, ...]:
 
 
 FAMILIES: Final[Mapping[str, Family]] = {
-    "queries": Family(Kind.COUNTER, "Queries that were let in"),
+    "queries": Family(Kind.COUNTER, "Queries that were let in, or asked"),
     "responses": Family(Kind.COUNTER, "Responses of a participant", "kind", ("answer", "abstain")),
-    "outcomes": Family(Kind.COUNTER, "Outcomes decided", "outcome", tuple(Outcome)),
+    "outcomes": Family(Kind.COUNTER, "Outcomes decided, or received", "outcome", tuple(Outcome)),
     "refusals": Family(Kind.COUNTER, "Refused events and abstentions", "reason", tuple(Reason)),
+    "unanswered": Family(Kind.COUNTER, "A client's queries without a result by their deadline"),
+    "dead_letters": Family(
+        Kind.COUNTER, "Records refused as poison", "fate", ("written", "failed", "overflowed")
+    ),
     "answer_seconds": Family(
         Kind.HISTOGRAM, "From a query's append to the acknowledgement of its response"
     ),
     "settle_seconds": Family(
         Kind.HISTOGRAM, "From a query's making to the acknowledgement of its result"
     ),
+    "result_seconds": Family(Kind.HISTOGRAM, "From asking a query to its result, at its client"),
     "open_queries": Family(Kind.GAUGE, "Queries that wait for answers"),
     "orphans": Family(Kind.GAUGE, "Responses whose query has not come"),
     "waiting_events": Family(Kind.GAUGE, "Events whose grant has not come"),

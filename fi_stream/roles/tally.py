@@ -20,7 +20,7 @@ class Tally:
 
     def __init__(self, role: str, dead: DeadLetters | None = None) -> None:
         self._counts: Counter[Reason] = Counter()
-        self._dead = dead
+        self.dead = dead
         self._log = structlog.get_logger(role)
 
     def refused(self, refusal: Refusal, record: Record | None = None) -> None:
@@ -32,8 +32,8 @@ class Tally:
             self._log.warning(
                 "refused", reason=str(refusal.reason), detail=refusal.detail, count=count, **where
             )
-        if self._dead is not None and record is not None:
-            self._dead.take(refusal, record)
+        if self.dead is not None and record is not None:
+            self.dead.take(refusal, record)
 
     def counts(self) -> Mapping[str, int]:
         """Refusals by reason, the most frequent first."""

@@ -13,9 +13,11 @@ import stage as staging
 from pages import becomes, get, port_of, with_port
 from prometheus_client.parser import text_string_to_metric_families
 from stage import RAISES, odd, rows, until
+from test_dead_letters import FORBIDDEN, NO_ERROR, break_topic
 
 from fi_stream import connect
 from fi_stream.errors import BrokerError, ConfigError
+from fi_stream.federation.roster import Role
 from fi_stream.roles.participant import run_participant
 
 if TYPE_CHECKING:
@@ -36,6 +38,15 @@ async def numbers(port: int) -> dict[str, float]:
         for family in text_string_to_metric_families(page)
         for sample in family.samples
     }
+
+
+async def shows(port: int, name: str, number: float) -> dict[str, float]:
+    """All numbers, as soon as this one is so."""
+    ends = time.monotonic() + 15
+    while (shown := await numbers(port))[name] != number:
+        assert time.monotonic() < ends, shown[name]
+        await asyncio.sleep(0.1)
+    return shown
 
 
 async def test_a_participant_shows_what_it_did(build: Callable[..., Stage]) -> None:
@@ -78,6 +89,45 @@ async def test_an_aggregator_shows_what_it_decided(build: Callable[..., Stage]) 
     assert shown["open_queries"] == shown["orphans"] == 0
     assert shown["lag_records/fi.queries"] == 0
     assert shown["partitions"] == 4
+
+
+async def test_a_client_shows_what_it_asked_and_what_came_of_it(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(participants=1, policy={"quorum": 1})
+    with_port(stage, "alice")
+    async with stage.running("agg", "p1") as running, connect(stage.file("alice")) as client:
+        port = port_of(stage, "alice")
+        assert (await becomes(port, 200))["role"] == "client"
+        await client.ask(rows(1), deadline=5.0)
+        await running["agg"].stop()
+        assert (await client.post(rows(1), deadline=0.3)).outcome is None
+        waiting = client.post(rows(1), deadline=5.0)
+        shown = await numbers(port)
+        waiting.cancel()
+    assert shown["queries_total"] == 3
+    assert shown["outcomes_total/complete"] == shown["result_seconds_count"] == 1
+    assert shown["unanswered_total"] == shown["open_queries"] == 1
+    assert shown["partitions"] == shown["ready"] == 1
+    assert shown["last_poll_seconds"] < 2
+    assert "dead_letters_total/written" not in shown
+
+
+async def test_what_became_of_refused_records_is_shown(
+    build: Callable[..., Stage], broker: EmbeddedBroker
+) -> None:
+    stage = build(participants=1, policy={"quorum": 1})
+    with_port(stage, "p1")
+    async with stage.running("p1"), stage.wire("bob", Role.CLIENT) as wire:
+        port = port_of(stage, "p1")
+        break_topic(broker, FORBIDDEN)
+        await wire.put("fi.queries", 0, b"bad")
+        await shows(port, "dead_letters_total/failed", 1)
+        break_topic(broker, NO_ERROR)
+        await wire.put("fi.queries", 0, b"worse")
+        shown = await shows(port, "dead_letters_total/written", 1)
+    assert shown["dead_letters_total/failed"] == 1
+    assert shown["dead_letters_total/overflowed"] == 0
 
 
 async def test_a_role_without_its_broker_is_alive_and_not_ready(
