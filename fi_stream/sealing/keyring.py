@@ -28,6 +28,9 @@ ROLE_OF = {"query": Role.CLIENT, "response": Role.PARTICIPANT, "result": Role.AG
 MOST_EPOCHS = 256
 """Epochs remembered of one sender; a sender that makes more loses its oldest, nobody else's."""
 
+MOST_ANNOUNCED = 4096
+"""Accepted announcements whose repetition is known by its digest alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadingEpoch:
@@ -50,6 +53,7 @@ class Keyring:
         self._known: defaultdict[str, OrderedDict[bytes, tuple[bytes, ReadingEpoch | None]]] = (
             defaultdict(OrderedDict)
         )
+        self._announced: dict[bytes, tuple[str, bytes]] = {}
 
     def find(self, sender: str, epoch: bytes) -> ReadingEpoch | None:
         """The epoch of that sender, if its grant came and named us."""
@@ -63,6 +67,10 @@ class Keyring:
         Returns:
             The epoch when it is new and for us; None when it is a repetition or for others.
         """
+        announced = hashlib.sha256(value).digest()
+        sender, named = self._announced.get(announced, ("", b""))
+        if sender and named in self._known[sender]:
+            return None  # most announcements are repetitions: they need not even be decoded
         decoded = decode_grant(value)
         if isinstance(decoded, Refusal):
             return decoded
@@ -84,6 +92,9 @@ class Keyring:
         if isinstance(mine, Refusal):
             return mine
         self._remember(epoch, digest, mine)
+        self._announced[announced] = (epoch.sender, epoch.epoch)
+        if len(self._announced) > MOST_ANNOUNCED:
+            del self._announced[next(iter(self._announced))]
         return mine
 
     def _check(

@@ -264,6 +264,18 @@ def test_a_sender_with_too_many_epochs_loses_its_oldest_and_nobody_elses() -> No
     assert ring.find("p2", other.epoch.epoch) is not None
 
 
+def test_a_grant_of_an_epoch_that_was_lost_is_taken_in_when_it_is_announced_again() -> None:
+    members = cast()
+    first = members.epoch("p1", spread=False)
+    assert isinstance(accept(members, first.grant, "agg"), ReadingEpoch)
+    assert accept(members, first.grant, "agg") is None
+    for _ in range(MOST_EPOCHS):
+        accept(members, members.epoch("p1", spread=False).grant, "agg")
+    assert members.ring("agg").find("p1", first.epoch.epoch) is None
+    assert isinstance(accept(members, first.grant, "agg"), ReadingEpoch)
+    assert members.ring("agg").find("p1", first.epoch.epoch) is not None
+
+
 def later_version(grant: Grant) -> dict[str, object]:
     return grant.model_dump() | {"v": 2}
 
