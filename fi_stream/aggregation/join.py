@@ -160,10 +160,10 @@ class Join:
         self._open += 1
         return self._close(asked, entry, Outcome.REJECTED, reason)
 
-    def due(self, now: Instant) -> list[Settled]:
-        """Settle every query whose time has come; forget what nothing can change any more."""
-        settled = []
-        while self._timers and self._timers[0][0] <= now:
+    def due(self, now: Instant, most: int | None = None) -> list[Settled]:
+        """Settle the queries whose time has come, or the first `most`; forget what is over."""
+        settled: list[Settled] = []
+        while self._timers and self._timers[0][0] <= now and len(settled) != most:
             when, key = heapq.heappop(self._timers)
             entry = self._entries.get(key)
             if entry is None or entry.until != when:

@@ -56,6 +56,9 @@ LONGEST_DRAIN = 2.0
 COMMIT_EVERY = 1.0
 """Seconds between two commits of the marks."""
 
+MOST_AT_ONCE = 500
+"""Queries of a partition that are settled in one go: then the keys and the heartbeats go on."""
+
 
 _TOPICS = 3
 """Queries, responses and results: of a partition, all are read by one process."""
@@ -169,8 +172,10 @@ class Aggregator:
             for number, drain in list(self._draining.items()):
                 read = at.get(Partition(catalogue().responses.name, number), 0)
                 if read >= drain.end or now >= drain.moment + LONGEST_DRAIN:
-                    del self._draining[number]
-                    settled += joins[number].due(drain.moment)
+                    closed = joins[number].due(drain.moment, MOST_AT_ONCE)
+                    settled += closed
+                    if len(closed) < MOST_AT_ONCE:
+                        del self._draining[number]
         return settled
 
     async def _ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:

@@ -367,3 +367,14 @@ def test_a_query_that_closes_as_it_ends_is_settled_once_and_forgotten() -> None:
     one.query(asked(), ENDS, ENDS)
     assert len(one.due(ENDS)) == 1
     assert forgotten(one)
+
+
+def test_of_many_that_are_due_so_many_are_settled_at_once_as_are_wanted() -> None:
+    one = join()
+    for number in range(5):
+        one.query(asked(query=number), CLOSES, ENDS)
+    turns = [one.due(CLOSES, 2) for _ in range(4)]
+    assert [len(turn) for turn in turns] == [2, 2, 1, 0]
+    ids = [each.asked.ask.query for turn in turns for each in turn]
+    assert ids == [number.to_bytes(16, "big") for number in range(5)]
+    assert one.open == 0
