@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from bench import job
-from bench.federated import Variant, federation_of
+from bench.in_process import InProcess
 from fi_stream.aggregation.answers import open_response
 from fi_stream.aggregation.facts import Answered, Asked
 from fi_stream.aggregation.join import Join
 from fi_stream.aggregation.results import result_payloads
-from fi_stream.clock import BrokerClock, SystemClock
+from fi_stream.clock import SystemClock
 from fi_stream.events.header import Ask, Reply
 from fi_stream.events.payloads import (
     Answer,
@@ -23,22 +23,16 @@ from fi_stream.events.payloads import (
 )
 from fi_stream.events.query_id import new_query_id
 from fi_stream.events.tensors import Tensor, to_tensor
-from fi_stream.federation.roster import Role
-from fi_stream.federation.rosters import Rosters
 from fi_stream.federation.rows import decode_rows, encode_rows
-from fi_stream.sealing.epochs import audiences, new_epoch
-from fi_stream.sealing.gate import Gate, Verified
-from fi_stream.sealing.identity import Identities, Identity
-from fi_stream.sealing.keyring import Keyring
-from fi_stream.transport.port import Partition, Record
-from fi_stream.values import Instant, Millis
+from fi_stream.sealing.gate import Verified
+from fi_stream.values import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fi_stream.aggregation.facts import Settled
     from fi_stream.events.header import EventType
-    from fi_stream.sealing.epochs import OwnEpoch
+    from fi_stream.transport.port import Record
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -69,7 +63,7 @@ def measure() -> list[Step]:
     gc.collect()
     gc.disable()
     try:
-        passes = [_pass(_Federation()) for _ in range(_TIMES)]
+        passes = [_pass(InProcess()) for _ in range(_TIMES)]
     finally:
         gc.enable()
     # The fastest of each: what else runs on the machine can only add.
@@ -81,38 +75,9 @@ def per_response(steps: list[Step]) -> float:
     return sum(step.share for step in steps)
 
 
-class _Federation:
-    """A client, three participants and an aggregator in one process, with their keys exchanged."""
-
-    def __init__(self) -> None:
-        roles = {f"p{number}": Role.PARTICIPANT for number in job.participants()}
-        roles |= {"aggregator": Role.AGGREGATOR, "client": Role.CLIENT}
-        identities = {name: Identity.generate(name) for name in roles}
-        self.federation = federation_of(identities, roles, Variant(noise=False))
-        self.clock = BrokerClock(SystemClock(), Millis(2_000))
-        rosters = Rosters(self.federation)
-        self.gates = {
-            name: Gate(rosters, Keyring(rosters, name, Identities(identity)), self.clock)
-            for name, identity in identities.items()
-        }
-        self.epochs: dict[str, OwnEpoch] = {}
-        for name, role in roles.items():
-            for event_type, audience in audiences(self.federation, role):
-                purpose = (name, event_type)
-                epoch = new_epoch(
-                    identities[name], self.federation, purpose, audience, self.clock.now()
-                )
-                self.epochs[name] = epoch
-                for gate in self.gates.values():
-                    gate.granted(epoch.grant)
-
-    def record(self, topic: str, key: bytes, value: bytes) -> Record:
-        """An event as the broker would hand it over."""
-        return Record(Partition(topic, 0), 0, self.clock.now(), key, value)
-
-    def admit(self, name: str, record: Record, kind: EventType) -> Verified:
-        """What a gate lets in; the bench's own events are always good."""
-        return _sure(self.gates[name].admit(record, kind), Verified)
+def _admit(all_of: InProcess, name: str, record: Record, kind: EventType) -> Verified:
+    """What a gate lets in; the bench's own events are always good."""
+    return _sure(all_of.gates[name].admit(record, kind), Verified)
 
 
 def _sure(given: object, kind: type[_Out]) -> _Out:
@@ -122,7 +87,7 @@ def _sure(given: object, kind: type[_Out]) -> _Out:
     return given
 
 
-def _pass(all_of: _Federation) -> list[Step]:
+def _pass(all_of: InProcess) -> list[Step]:
     times = _Times(all_of)
     asks, queries = times.ask()
     seen = times.answer_queries(queries)
@@ -135,7 +100,7 @@ def _pass(all_of: _Federation) -> list[Step]:
 class _Times:
     """The steps in order; each is timed over all queries."""
 
-    def __init__(self, all_of: _Federation) -> None:
+    def __init__(self, all_of: InProcess) -> None:
         self._all = all_of
         self.steps: list[Step] = []
 
@@ -167,7 +132,7 @@ class _Times:
         task = self._all.federation.task
 
         def admit(record: Record) -> Verified:
-            return self._all.admit("p1", record, "query")
+            return _admit(self._all, "p1", record, "query")
 
         def open_query(event: Verified) -> object:
             payload = _sure(event.open(QueryPayload), QueryPayload)
@@ -212,12 +177,12 @@ class _Times:
 
         def take_query(numbered: tuple[Ask, Record]) -> None:
             ask, record = numbered
-            event = all_of.admit("aggregator", record, "query")
+            event = _admit(all_of, "aggregator", record, "query")
             sender, participants = event.header.sender, federation.participants
             join.query(Asked(sender, event.digest, ask, 1, participants), ends, ends)
 
         def admit(record: Record) -> Verified:
-            return all_of.admit("aggregator", record, "response")
+            return _admit(all_of, "aggregator", record, "response")
 
         def take_response(event: Verified) -> Settled | None:
             header = event.header
@@ -250,7 +215,7 @@ class _Times:
             return self._all.record("fi.results", asked.ask.query, value)
 
         def take(record: Record) -> ResultPayload:
-            event = self._all.admit("client", record, "result")
+            event = _admit(self._all, "client", record, "result")
             return _sure(event.open(ResultPayload), ResultPayload)
 
         hundreds = [settled[at : at + 100] for at in range(0, len(settled), 100)]

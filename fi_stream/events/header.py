@@ -31,6 +31,16 @@ class Ask(Value):
     created: Counter
     deadline: Counter
 
+    def kept(self) -> Ask:
+        """The same, to be held by the hundred thousand.
+
+        pydantic keeps a set of field names in each value that it validates, larger than the rest.
+        """
+        return Ask.model_construct(_ASK_FIELDS, **vars(self))
+
+
+_ASK_FIELDS = set(Ask.model_fields)
+
 
 class Reply(Value):
     """Which query event a response or result belongs to, and what kind of reply it is.

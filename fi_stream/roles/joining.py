@@ -82,7 +82,7 @@ class Joining:
         asked = Asked(
             header.sender,
             event.digest,
-            header.ask,
+            header.ask.kept(),
             header.roster,
             event.federation.participants,
             record.offset,
