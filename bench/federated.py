@@ -37,7 +37,7 @@ EPSILON = 8.0
 DEADLINE = 10.0
 """Seconds; long, so that a query ends when its answers are there and not before."""
 
-_AGGREGATOR, _CLIENT = "aggregator", "client"
+AGGREGATOR, CLIENT = "aggregator", "client"
 _MODEL = "from bench.job import model\n\n\ndef load():\n    return model({number})\n"
 
 
@@ -67,7 +67,7 @@ class Variant:
 def make(setting: Setting, variant: Variant) -> dict[str, Identity]:
     """Write the federation and each member's directory; returns the members' keys."""
     roles = {f"p{number}": Role.PARTICIPANT for number in job.participants()}
-    roles |= {_AGGREGATOR: Role.AGGREGATOR, _CLIENT: Role.CLIENT}
+    roles |= {AGGREGATOR: Role.AGGREGATOR, CLIENT: Role.CLIENT}
     identities = {name: Identity.generate(name) for name in roles}
     federation = federation_of(identities, roles, variant)
     setting.folder.mkdir(parents=True, exist_ok=True)
@@ -111,13 +111,13 @@ async def participant(setting: Setting, number: int, stop: asyncio.Event) -> Non
 
 async def aggregator(setting: Setting, stop: asyncio.Event) -> None:
     """fi_stream's own role."""
-    await run_aggregator(setting.folder / _AGGREGATOR / "member.toml", stop)
+    await run_aggregator(setting.folder / AGGREGATOR / "member.toml", stop)
 
 
 @asynccontextmanager
 async def client(setting: Setting, answers: Answers) -> AsyncIterator[FederatedAsker]:
     """fi_stream's own client."""
-    async with connect(setting.folder / _CLIENT / "member.toml") as connected:
+    async with connect(setting.folder / CLIENT / "member.toml") as connected:
         yield FederatedAsker(connected, answers)
 
 

@@ -1,7 +1,7 @@
 """One process of one pipeline: `python -m bench.role PIPELINE ROLE SETTING`.
 
-A client prints what it measured as JSON; the other roles run until SIGTERM. With BENCH_PROFILE set
-to a file, a profile of the process is written there.
+A client, and whoever offers too much, prints what it measured as JSON; the other roles run until
+SIGTERM. With BENCH_PROFILE set to a file, a profile of the process is written there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.load import Answers, Plan, run
+from bench.offering import Offer, offer
 from bench.sampler import sampled
 from bench.setting import Setting
 from fi_stream.roles.runtime import run_role
@@ -48,6 +49,9 @@ def _run(module: ModuleType, role: str, told: dict[str, Any]) -> None:
     if role == "client":
         plan = Plan(**told["plan"])
         print(json.dumps(asyncio.run(_client(module, setting, plan))), flush=True)
+    elif role == "offer":
+        wanted = Offer(**told["offer"])
+        print(json.dumps(asyncio.run(offer(setting, wanted))), flush=True)
     elif role == "aggregator":
         run_role(lambda stop: module.aggregator(setting, stop))
     else:
