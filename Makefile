@@ -15,7 +15,7 @@ help:
 	@echo "make demo    watch five participants answer 300 queries"
 	@echo "make test    run the tests"
 	@echo "make check   lint, format, types, layers, generated files"
-	@echo "make bench   fi_stream beside a bare pipeline and FastStream, on Apache Kafka"
+	@echo "make bench   fi_stream beside others on Apache Kafka, and what it stands"
 	@echo "make generate  write the generated files again"
 
 $(STAMP): pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""The results of a run as a section of docs/benchmarks.md, between two marks."""
+"""The results of a run as sections of docs/benchmarks.md, each between two marks."""
 
 from __future__ import annotations
 
@@ -24,18 +24,33 @@ def write(
     page: Path = PAGE,
 ) -> None:
     """Put the results of this run in the place of the last one's."""
-    before, _, rest = page.read_text("utf-8").partition(_BEGIN)
+    _put(_BEGIN, _section(found, steps, machine), page)
+
+
+def write_part(
+    part: str, lines: Sequence[str], machine: Mapping[str, object], page: Path = PAGE
+) -> None:
+    """The same for one of the parts that compare nothing."""
+    measured = f"Measured by `make bench ARGS='{part} --docs'`: {_machine(machine)}."
+    _put(f"<!-- results of {part} -->", [measured, "", *lines], page)
+
+
+def _put(begin: str, lines: Sequence[str], page: Path) -> None:
+    before, _, rest = page.read_text("utf-8").partition(begin)
     _, _, after = rest.partition(_END)
-    section = "\n".join(_section(found, steps, machine))
-    page.write_text(f"{before}{_BEGIN}\n\n{section}\n\n{_END}{after}", "utf-8")
+    section = "\n".join(lines)
+    page.write_text(f"{before}{begin}\n\n{section}\n\n{_END}{after}", "utf-8")
+
+
+def _machine(machine: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in machine.items())
 
 
 def _section(
     found: Mapping[str, Figures], steps: Sequence[Step], machine: Mapping[str, object]
 ) -> list[str]:
-    measured = ", ".join(f"{key} {value}" for key, value in machine.items())
     lines = [
-        f"Measured by `make bench ARGS=--docs`: {measured}.",
+        f"Measured by `make bench ARGS=--docs`: {_machine(machine)}.",
         "",
         "| pipeline | p50 ms | p99 ms | highest rate /s | cpu us/query |",
         "|---|---:|---:|---:|---:|",

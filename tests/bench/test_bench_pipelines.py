@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import costs
+from bench import costs, overload, standing
 from bench.load import Plan
+from bench.offering import Offer
 from bench.rounds import measure
 from bench.setting import Setting
 from fi_stream.transport.apache import ApacheBroker, missing
@@ -45,3 +46,16 @@ def test_costs_are_measured_for_every_role(monkeypatch: pytest.MonkeyPatch) -> N
     assert {step.role for step in steps} == {"client", "participant", "aggregator"}
     assert all(step.micros > 0 for step in steps)
     assert costs.per_response(steps) > 0
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_twice_the_sustained_rate_leaves_no_query_without_an_outcome(
+    broker: str, tmp_path: Path
+) -> None:
+    wanted = Offer(times=2.0, seconds=1.0, deadline=1.0, finding_seconds=0.3)
+    seen = overload.overload(Setting(broker, "test-overload", tmp_path / "overload"), wanted)
+    assert seen.client["queries"] > 0
+    assert sum(seen.client["outcomes"].values()) == seen.client["queries"]
+    assert seen.memory.keys() == {"p1", "p2", "p3", "aggregator", "offer"}
+    assert standing.broken(standing.of_overload(seen)) == []
