@@ -116,8 +116,10 @@ def _packed(value: object) -> bytes:
 
 _PLACE = b"something odd is put here"
 _ODD: Sequence[bytes] = (
-    *map(_packed, (True, False, None, -1, 2**63, -(2**63), 1.0, float("nan"), "", b"", "x" * 1000)),
-    *map(_packed, ([], {}, [[1]], b"0" * 17, "0" * 16, msgpack.Timestamp(1, 2))),
+    *map(
+        _packed, (True, False, None, -1, 2**63, -(2**63), 1.0, float("nan"), "", b"", "x" * 900_000)
+    ),
+    *map(_packed, ([], {}, [[1]], b"0" * 17, b"0" * 900_000, "0" * 16, msgpack.Timestamp(1, 2))),
     msgpack.packb(msgpack.ExtType(5, b"0" * 16)),
     b"\xa3\xed\xa0\x80",  # a lone surrogate
     b"\x82\xa1a\x01\xa1a\x02",  # the same key twice
