@@ -104,6 +104,9 @@ class Sink:
     """A broker that takes everything, and has nothing to read."""
 
     reachable = True
+    troubles: tuple[str, ...] = ()
+    skipped = 0
+    jumped = 0
 
     async def publish(self, _events: Sequence[Outgoing]) -> list[Appended]:
         """Nobody looks at it."""
