@@ -35,7 +35,8 @@ def open_response(
         abstain = event.open(Abstain)
         if isinstance(abstain, Refusal):
             return Given(answered, reply.model, None, abstain.reason), abstain
-        return Given(answered, reply.model, None, Reason.from_code(abstain.reason)), None
+        reason = Reason.from_code(abstain.reason)
+        return Given(answered, reply.model, None, reason, retry_ms=abstain.retry_ms), None
     answer = event.open(Answer)
     if isinstance(answer, Refusal):
         return Given(answered, reply.model, None, answer.reason), answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,17 +60,22 @@ class Given:
     prediction: NDArray[np.float64] | None
     reason: Reason | None = None
     noise: Noise | None = None
+    retry_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settled:
-    """A query with its outcome: what to evaluate and send; `answers` in order of member id."""
+    """A query with its outcome: what to evaluate and send; `answers` in order of member id.
+
+    `retry_ms` is what those of the `missing` said who expect to have room later.
+    """
 
     asked: Asked
     outcome: Outcome
     answers: Mapping[MemberId, Given]
     missing: Mapping[MemberId, Reason | None]
     reason: Reason | None = None
+    retry_ms: Mapping[MemberId, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

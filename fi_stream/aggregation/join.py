@@ -249,8 +249,9 @@ class Join:
             member: given[member].reason if member in given else None
             for member in sorted(asked.participants - answers.keys())
         }
+        retry = {m: each.retry_ms for m, each in given.items() if each.retry_ms is not None}
         self._settle(asked, entry)
-        return Settled(asked, outcome, answers, missing, reason)
+        return Settled(asked, outcome, answers, missing, reason, retry)
 
     def _settle(self, asked: Asked, entry: _Entry) -> None:
         # Who answered stays known until the deadline; what they said does not.

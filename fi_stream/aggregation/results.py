@@ -39,7 +39,11 @@ def _payload(one: Settled, decision: Decision | None) -> ResultPayload:
         if decision is not None
     )
     missing = tuple(
-        Missing(member=member, reason=reason.code if reason else None)
+        Missing(
+            member=member,
+            reason=reason.code if reason else None,
+            retry_ms=one.retry_ms.get(member),
+        )
         for member, reason in one.missing.items()
     )
     return ResultPayload(

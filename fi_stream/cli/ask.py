@@ -57,7 +57,7 @@ async def _ask(
     async with seated(member) as client:
         async for result in client.stream(queries, deadline=deadline, rule=rule):
             silent += result.outcome is None
-            print(json.dumps(result.to_dict()) if as_json else _in_words(result), flush=True)
+            print(json.dumps(result.to_dict()) if as_json else in_words(result), flush=True)
     return silent
 
 
@@ -82,7 +82,8 @@ def _joined(queries: list[Any]) -> Any:
         ) from error
 
 
-def _in_words(result: Result) -> str:
+def in_words(result: Result) -> str:
+    """A result as a person reads it."""
     if result.outcome is None:
         return f"{result.query_id}  no result by the deadline: what became of it is unknown"
     words = [f"{result.query_id}  {result.outcome.value}"]
@@ -92,6 +93,8 @@ def _in_words(result: Result) -> str:
         words.append(" ".join(result.labels))
     words.append(f"{result.latency_ms:.0f} ms, {len(result.contributors)} contributors")
     words += [f"{member}: {why}" for member, why in result.missing.items()]
+    if result.retry_after_ms is not None:
+        words.append(f"ask again in {result.retry_after_ms} ms")
     guarantee = result.guarantee
     sentence = "" if guarantee is None else f"\n    {guarantee.sentence}"
     return "  ".join(words) + sentence

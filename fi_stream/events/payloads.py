@@ -17,6 +17,7 @@ from fi_stream.values import MemberId, Value
 T = TypeVar("T", bound=Value)
 _Short = Annotated[str, StringConstraints(max_length=128)]
 _Code = Annotated[int, Ge(1), Le(2**15)]
+_Millis = Annotated[int, Ge(0), Le(2**31 - 1)]
 _Epsilon = Annotated[FiniteFloat, Ge(0)]
 
 _FRAME_STEP = 64
@@ -65,9 +66,13 @@ class Answer(Value):
 
 
 class Abstain(Value):
-    """Why a participant does not answer; `reason` is a wire code of `Reason`."""
+    """Why a participant does not answer; `reason` is a wire code of `Reason`.
+
+    `retry_ms` is in how many milliseconds it expects to have room, when it has none now.
+    """
 
     reason: _Code
+    retry_ms: _Millis | None = None
 
 
 class Contributor(Value):
@@ -79,10 +84,14 @@ class Contributor(Value):
 
 
 class Missing(Value):
-    """A participant whose answer is not in the result; without a reason it was silent."""
+    """A participant whose answer is not in the result; without a reason it was silent.
+
+    `retry_ms` is as it said itself.
+    """
 
     member: MemberId
     reason: _Code | None = None
+    retry_ms: _Millis | None = None
 
 
 class ResultPayload(Value):

@@ -109,9 +109,10 @@ class Keys:
         ours = self._purposes.get(self.current, ())
         return min((BrokerMillis(each.epoch.epoch.created) for each in ours), default=now)
 
-    def take_released(self) -> list[Record]:
-        """Events whose grant has come since the last call, to be admitted again."""
-        released, self.released = self.released, []
+    def take_released(self, most: int | None = None) -> list[Record]:
+        """Events whose grant has come, to be admitted again: the oldest `most`, or all."""
+        released = self.released[:most]
+        del self.released[:most]
         return released
 
     async def announce(self) -> None:

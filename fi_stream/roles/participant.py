@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +23,7 @@ from fi_stream.roles.health import watched
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels, trace_of
 from fi_stream.roles.metrics import Latency
+from fi_stream.roles.pace import Pace, Wanted, choose
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
@@ -97,6 +100,7 @@ class Participant:
         self._answering = answering
         self._progress = progress
         self._latency = Latency()
+        self._pace = Pace()
         self._abstains = 0
         self._seen: dict[tuple[str, bytes], int] = {}
         self.answers = 0
@@ -127,8 +131,11 @@ class Participant:
                     await self._take_up(reader, changed)
                 patience = IDLE if holds and not self._keys.gate.waiting else WAITING
                 self._progress.polled(clock.monotonic())
-                records = await reader.poll(patience, most)
-                await self._answer(self._keys.take_released() + records, off_the_loop)
+                # What waited for its grant is in hand, too: together they are never more.
+                room = most - len(self._keys.released)
+                records = await reader.poll(patience, room) if room > 0 else []
+                released = self._keys.take_released(most - len(records))
+                await self._answer(released + records, off_the_loop)
                 answered |= {record.source: record.offset + 1 for record in records}
                 if answered and clock.monotonic() >= next_commit:
                     await reader.commit(answered)
@@ -147,16 +154,70 @@ class Participant:
     async def _answer(self, records: Sequence[Record], off_the_loop: ThreadPoolExecutor) -> None:
         self._forget_past()
         asked = [query for record in records if (query := self._admit(record)) is not None]
-        if not asked:
-            return
+        while asked:
+            began = self._seat.clock.monotonic()
+            first, asked = self._next(asked)
+            in_time, overloaded = self._sort_out(first)
+            # Before the pass, so that they are in time: whoever asked need not wait for us.
+            await self._respond(overloaded)
+            if in_time:
+                await self._pass(in_time, off_the_loop)
+                if rows := sum(map(_rows, in_time)):
+                    self._pace.took(rows, self._seat.clock.monotonic() - began)
+
+    def _next(self, asked: list[Asked]) -> tuple[list[Asked], list[Asked]]:
+        """What to think of now, and what later: all is one pass, unless that is far from usual.
+
+        How long such a one takes nobody knows: those that are due first, as many as we know of, go
+        first and tell.
+        """
+        if sum(map(_rows, asked)) <= self._pace.most:
+            return asked, []
+        ordered = sorted(asked, key=lambda query: query.event.header.ask.deadline)
+        first = max(1, bisect_right(list(accumulate(map(_rows, ordered))), self._pace.most))
+        return ordered[:first], ordered[first:]
+
+    async def _pass(self, asked: Sequence[Asked], off_the_loop: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         answers = await loop.run_in_executor(off_the_loop, self._answering.answer, asked)
-        events = [self._sealed(query, answer) for query, answer in zip(asked, answers, strict=True)]
+        await self._respond(
+            [
+                (query, self._abstain(query, answer) if isinstance(answer, Refusal) else answer)
+                for query, answer in zip(asked, answers, strict=True)
+            ]
+        )
+
+    def _sort_out(self, asked: Sequence[Asked]) -> tuple[list[Asked], list[tuple[Asked, Abstain]]]:
+        """Which queries can be answered in time, and an abstain for each of the others."""
+        now, hop = self._seat.clock.now(), self._seat.federation.policy.limits.hop_ms
+        wanted = [
+            Wanted(_rows(query), (query.event.header.ask.deadline - hop - now) / 1000)
+            for query in asked
+        ]
+        chosen = choose(wanted, self._pace)
+        taken = sum(wanted[place].rows for place in chosen)
+        overloaded = []
+        for place, query in enumerate(asked):
+            if place not in chosen:
+                seconds = self._pace.seconds(taken or wanted[place].rows)
+                why = f"{wanted[place].left:.3f} s are left, and this pass takes {seconds:.3f} s"
+                refusal = Refusal(Reason.OVERLOADED, why)
+                retry = 1 + int(seconds * 1000)
+                overloaded.append((query, self._abstain(query, refusal, retry)))
+        if not chosen:
+            self._pace.gave_up()
+        return [asked[place] for place in sorted(chosen)], overloaded
+
+    async def _respond(self, responses: Sequence[tuple[Asked, Answer | Abstain]]) -> None:
+        """Publish these, the same bytes until they are acknowledged or of no use any more."""
+        if not responses:
+            return
+        events = [self._sealed(query, payload) for query, payload in responses]
         self.answers += len(events)
-        latest = max(query.event.header.ask.deadline for query in asked)
+        latest = max(query.event.header.ask.deadline for query, _ in responses)
         if await self._seat.publish(events, until=BrokerMillis(latest)):
             now = self._seat.clock.now()
-            for query in asked:
+            for query, _ in responses:
                 self._latency.took((now - query.event.record.at) / 1000)
 
     def _admit(self, record: Record) -> Asked | None:
@@ -181,7 +242,8 @@ class Participant:
         identity = (event.header.sender, ask.query)
         if identity in self._seen:
             return Refusal(Reason.REPLAYED, f"a query of {event.header.sender}")
-        self._seen[identity] = ask.deadline
+        # Longer than its deadline, by as much as our reading of the broker's clock may step back.
+        self._seen[identity] = ask.deadline + self._seat.federation.policy.limits.max_skew_ms
         return None
 
     def _open(self, event: Verified) -> Asked:
@@ -191,23 +253,22 @@ class Participant:
         task, ask = self._seat.federation.task, event.header.ask
         return Asked(event, decode_rows(payload.inputs, ask.rows, task))
 
-    def _sealed(self, query: Asked, answer: Answer | Refusal) -> Outgoing:
+    def _abstain(self, query: Asked, refusal: Refusal, retry_ms: int | None = None) -> Abstain:
+        self._abstains += 1
+        self._tally.refused(refusal, query.event.record)
+        return Abstain(reason=refusal.reason.code, retry_ms=retry_ms)
+
+    def _sealed(self, query: Asked, payload: Answer | Abstain) -> Outgoing:
         header = query.event.header
         ask = header.ask
         room = response_length(ask.rows, len(self._seat.federation.task.classes))
-        if isinstance(answer, Refusal):
-            self._abstains += 1
-            self._tally.refused(answer, query.event.record)
-            payload = frame(Abstain(reason=answer.reason.code), room)
-        else:
-            payload = frame(answer, room)
         reply = Reply(
             client=header.sender,
             digest=query.event.digest,
-            kind="abstain" if isinstance(answer, Refusal) else "answer",
+            kind="abstain" if isinstance(payload, Abstain) else "answer",
             model=self._answering.version,
         )
-        sealed = self._keys.epoch(header.roster).seal(ask, reply, payload)
+        sealed = self._keys.epoch(header.roster).seal(ask, reply, frame(payload, room))
         target = Partition(catalogue().responses.name, ask.partition)
         labels = tool_labels(
             "response", header.task, ask, trace=trace_of(query.event.record.headers)
@@ -231,3 +292,8 @@ def _model_thread() -> Iterator[ThreadPoolExecutor]:
         yield thread
     finally:
         thread.shutdown(wait=False)
+
+
+def _rows(query: Asked) -> int:
+    """What it adds to the forward pass: nothing when its inputs cannot be used."""
+    return 0 if isinstance(query.inputs, Refusal) else query.event.header.ask.rows

@@ -37,6 +37,7 @@ class Result:
 
     `outcome` is None when no result came by the deadline: what happened is then unknown.
     `latency_ms` is from the ask to the result, `missing` says why each absent participant is.
+    `retry_after_ms` is when all that had no room for the query expect to have some.
     """
 
     ask: Ask
@@ -46,6 +47,7 @@ class Result:
     decided: Decided | None = None
     contributors: tuple[Contributor, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
+    retry_after_ms: int | None = None
 
     @property
     def query_id(self) -> str:
@@ -80,6 +82,7 @@ class Result:
             ],
             "contributors": [{"member": c.member, "model": c.model} for c in self.contributors],
             "missing": self.missing,
+            "retry_after_ms": self.retry_after_ms,
             "privacy": None if privacy is None else privacy.to_dict(),
             "latency_ms": round(self.latency_ms, 3),
         }
@@ -103,6 +106,9 @@ def read_result(
         decided=decided,
         contributors=payload.contributors,
         missing={one.member: _why(one.reason) for one in payload.missing},
+        retry_after_ms=max(
+            (one.retry_ms for one in payload.missing if one.retry_ms is not None), default=None
+        ),
     )
 
 
