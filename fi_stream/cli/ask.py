@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path  # noqa: TC003  (typer reads it)
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,11 +23,17 @@ def ask(
     together: Annotated[
         bool, typer.Option("--together", help="Ask all rows as one query, not one query a row.")
     ] = False,
+    query_id: Annotated[
+        str | None,
+        typer.Option(metavar="HEX", help="One query asked before: its result; with ROWS, ask it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Ask one query for each row and print each result.
+    """Ask one query for each row and print each result, the query's id first.
 
-    Ends with code 9 when any query had no result by its deadline.
+    With --query-id and no ROWS it prints the result of that query and sends nothing. With ROWS (one
+    row, or --together) it asks the query again under its id, unless its result is there. Ends with
+    code 9 when any query has no result.
     """
     import asyncio
 
@@ -37,28 +44,61 @@ def ask(
 
     configure_logs("warning")  # such as a broker that is waited for
     _, federation = load_as(Role.CLIENT, member)
-    queries = read_rows(rows, federation.task)
-    if together:
+    find_only = query_id is not None and rows is None
+    queries = [] if find_only else read_rows(rows, federation.task)
+    if together and queries:
         queries = [_joined(queries)]
-    silent = asyncio.run(_ask(member, queries, (deadline, rule), as_json=as_json))
+    how = {"deadline": deadline, "rule": rule}
+    if query_id is None:
+        silent = asyncio.run(_ask(member, queries, how, as_json=as_json))
+    else:
+        silent = asyncio.run(_again(member, query_id, queries, how, as_json=as_json))
     if silent:
         raise typer.Exit(9)
 
 
-async def _ask(
-    member: Path, queries: list[Any], how: tuple[float, str | None], *, as_json: bool
-) -> int:
-    import json
-
+async def _ask(member: Path, queries: list[Any], how: dict[str, Any], *, as_json: bool) -> int:
     from fi_stream.roles.client import seated
 
-    deadline, rule = how
     silent = 0
     async with seated(member) as client:
-        async for result in client.stream(queries, deadline=deadline, rule=rule):
+        async for result in client.stream(queries, **how):
             silent += result.outcome is None
-            print(json.dumps(result.to_dict()) if as_json else in_words(result), flush=True)
+            _print(result, as_json=as_json)
     return silent
+
+
+async def _again(
+    member: Path, query_id: str, queries: list[Any], how: dict[str, Any], *, as_json: bool
+) -> int:
+    from fi_stream.errors import NoResult, QueryError
+    from fi_stream.events.query_id import read_query_id
+    from fi_stream.roles.client import seated
+
+    known = read_query_id(query_id).hex()  # before a broker is waited for
+    if len(queries) > 1:
+        raise QueryError(
+            f"--query-id is of one query, and here are {len(queries)}: give the one row that it "
+            "asked, or --together if it asked them all"
+        )
+    async with seated(member) as client:
+        try:
+            result = (
+                await client.ask(queries[0], query_id=known, **how)
+                if queries
+                else await client.find(known)
+            )
+        except NoResult:
+            result = None
+    if result is None:
+        print(json.dumps({"query": known, "outcome": None}) if as_json else f"{known}  no result")
+        return 1
+    _print(result, as_json=as_json)
+    return 0
+
+
+def _print(result: Result, *, as_json: bool) -> None:
+    print(json.dumps(result.to_dict()) if as_json else in_words(result), flush=True)
 
 
 def _joined(queries: list[Any]) -> Any:

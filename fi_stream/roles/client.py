@@ -11,15 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import NoResult, QueryError
-from fi_stream.events.header import Ask
-from fi_stream.events.payloads import QueryPayload, ResultPayload, frame
-from fi_stream.events.query_id import new_query_id
+from fi_stream.events.payloads import ResultPayload
+from fi_stream.events.query_id import new_query_id, partition_of, read_query_id
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
-from fi_stream.federation.rows import encode_rows
+from fi_stream.roles.asking import seal, wanted
 from fi_stream.roles.health import Watch, watched
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
+from fi_stream.roles.lookup import looking_up
 from fi_stream.roles.metrics import Latency
 from fi_stream.roles.result import Result, read_result
 from fi_stream.roles.runtime import background
@@ -28,19 +28,30 @@ from fi_stream.roles.streaming import streamed
 from fi_stream.roles.tally import Tally
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
-from fi_stream.values import BrokerMillis
+from fi_stream.values import BrokerMillis, Instant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
     from pathlib import Path
 
+    from fi_stream.events.header import Ask
     from fi_stream.federation.rows import Rows
+    from fi_stream.roles.asking import Wanted
+    from fi_stream.roles.lookup import Lookup
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
     from fi_stream.sealing.gate import Verified
     from fi_stream.transport.port import Reader, Record
-    from fi_stream.values import Instant
+
+MOST_OPEN = 100_000
+"""Queries without a result that a client may have at once."""
+
+MOST_UNSENT = 64 * 2**20
+"""Bytes of queries that may wait for the broker to take those before them."""
+
+LOOKUPS = 8
+"""Looks for earlier queries at once; each has a connection of its own."""
 
 GRACE = 0.1
 """Seconds past its deadline that a result may still be on its way."""
@@ -84,12 +95,13 @@ async def seated(
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
         topic = catalogue().results.name
-        number = secrets.randbelow(await seat.transport.partition_count(topic))
+        partitions = await seat.transport.partition_count(topic)
+        number = secrets.randbelow(partitions)
         what = Assigned(frozenset({Partition(topic, number)}), Start.END)
         async with seat.transport.reader(what) as reader:
             # Before the first query: a result must not be appended ahead of where we read from.
             await reader.starts()
-            client = Client(seat, keys, tally, number)
+            client = Client(seat, keys, tally, (number, partitions))
             watch.reading(reader)
             watch.progress.assigned(what.partitions)
             client.show_on(watch.board)
@@ -108,6 +120,12 @@ async def seated(
                 client.leave()
 
 
+class Posted(asyncio.Future[Result]):
+    """A query that was asked: becomes its result; `query_id` is known before anything is sent."""
+
+    query_id: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Open:
     """A query that was asked and has no result yet."""
@@ -115,20 +133,23 @@ class _Open:
     ask: Ask
     digest: bytes
     asked: Instant
-    result: asyncio.Future[Result]
+    result: Posted
     timer: asyncio.TimerHandle
 
 
 class Client:
     """Asks queries. Made by `connect`."""
 
-    def __init__(self, seat: Seat, keys: Keys, tally: Tally, partition: int) -> None:
+    def __init__(self, seat: Seat, keys: Keys, tally: Tally, place: tuple[int, int]) -> None:
         self._seat = seat
         self._keys = keys
         self._tally = tally
-        self._partition = partition
+        self._partition, self._partitions = place
         self._open: dict[bytes, _Open] = {}
+        self._sought: set[bytes] = set()
+        self._lookups = asyncio.Semaphore(LOOKUPS)
         self._outbox: list[tuple[int, Outgoing]] = []
+        self._unsent = 0
         self._wake = asyncio.Event()
         self._outcomes: Counter[str] = Counter()
         self._latency = Latency()
@@ -147,25 +168,51 @@ class Client:
         """Events that were refused, by reason."""
         return dict(self._tally.counts())
 
-    async def ask(self, rows: Rows, *, deadline: float = 1.0, rule: str | None = None) -> Result:
+    async def ask(
+        self,
+        rows: Rows,
+        *,
+        deadline: float = 1.0,
+        rule: str | None = None,
+        query_id: str | None = None,
+    ) -> Result:
         """Ask one query and wait for its result.
+
+        With a `query_id` it asks again what may have been asked before, by this process or one that
+        is gone: when the result of that id is there, it is returned and nothing is sent.
 
         Args:
             rows: an array of one row [*input] or many [rows, *input], or a mapping of them.
             deadline: seconds from now by which the result must be there.
             rule: how to join the answers; the federation's first rule if not given.
+            query_id: the id of an earlier query, or a UUID of version 7 of your own.
 
         Raises:
             QueryError: the query does not fit the task or the policy; nothing was sent.
             NoResult: no result came by the deadline.
+            BrokerError: the broker does not answer; only with a `query_id`.
         """
-        result = await self.post(rows, deadline=deadline, rule=rule)
+        if query_id is None:
+            result = await self.post(rows, deadline=deadline, rule=rule)
+        else:
+            what = wanted(self._seat.federation, rows, deadline, rule)
+            result = await self._ask_again(read_query_id(query_id), what)
         if result.outcome is None:
             raise NoResult(
                 f"no result of query {result.query_id} came within {deadline:g} s. "
                 "Are an aggregator and enough participants running, on the same broker?"
             )
         return result
+
+    async def find(self, query_id: str) -> Result | None:
+        """The result of a query of this member, whichever process asked it; None if there is none.
+
+        Raises:
+            QueryError: the id is none, or is being asked right now.
+            BrokerError: the broker does not answer.
+        """
+        async with self._looking_up(read_query_id(query_id)) as lookup:
+            return await lookup.past()
 
     async def stream(
         self,
@@ -188,53 +235,75 @@ class Client:
         async for result in streamed(post, rows, in_flight, ordered=ordered):
             yield result
 
-    def post(
-        self, rows: Rows, *, deadline: float = 1.0, rule: str | None = None
-    ) -> asyncio.Future[Result]:
+    def post(self, rows: Rows, *, deadline: float = 1.0, rule: str | None = None) -> Posted:
         """Ask one query; the future becomes its result, with outcome None when none came in time.
 
-        Raises:
-            QueryError: the query does not fit the task or the policy; nothing was sent.
-        """
-        policy = self._seat.federation.policy
-        seconds = _checked_deadline(deadline, policy.limits.max_deadline_ms)
-        rule = rule or self._seat.federation.default_rule
-        if rule not in policy.rules:
-            raise QueryError(f"rule {rule!r} is not in the policy: {', '.join(policy.rules)}")
-        count, inputs = encode_rows(rows, self._seat.federation.task)
-        if count > policy.limits.max_rows:
-            raise QueryError(f"{count} rows at once; the policy allows {policy.limits.max_rows}")
-        now = self._seat.clock.now()
-        ask = Ask(
-            query=new_query_id(now),
-            partition=self._partition,
-            rule=rule,
-            rows=count,
-            protection=self._seat.federation.default_protection.value,
-            created=now,
-            deadline=BrokerMillis(now + round(seconds * 1000)),
-        )
-        return self._post(ask, frame(QueryPayload(inputs=inputs)), seconds)
+        Nothing is sent before the caller's next `await`: a `query_id` that is written down until
+        then finds the result whatever becomes of this process.
 
-    def _post(self, ask: Ask, payload: bytes, seconds: float) -> asyncio.Future[Result]:
-        sealed = self._keys.epoch().seal(ask, None, payload)
-        most = self._seat.federation.policy.limits.max_message_bytes
-        if len(sealed.value) > most:
+        Raises:
+            QueryError: the query does not fit the task or the policy, or too many are open or wait
+                to be sent; nothing was sent.
+        """
+        what = wanted(self._seat.federation, rows, deadline, rule)
+        if len(self._open) >= MOST_OPEN:
             raise QueryError(
-                f"{len(sealed.value)} bytes, and an event may have {most}: ask fewer rows"
+                f"{len(self._open)} queries are open at once, the most that a client may have: "
+                "wait for results before you ask more, or use `stream`, which does"
             )
+        query = new_query_id(self._seat.clock.now(), self._partition, self._partitions)
+        ask, sealed = seal(self._seat, self._keys.epoch(), query, self._partition, what)
+        self._put(ask, sealed.value)
         loop = asyncio.get_running_loop()
-        result: asyncio.Future[Result] = loop.create_future()
-        timer = loop.call_later(seconds + GRACE, self._give_up, ask.query)
+        result = Posted(loop=loop)
+        result.query_id = query.hex()
+        timer = loop.call_later(what.seconds + GRACE, self._give_up, query)
         asked = self._seat.clock.monotonic()
-        self._open[ask.query] = _Open(ask, sealed.digest, asked, result, timer)
+        self._open[query] = _Open(ask, sealed.digest, asked, result, timer)
+        return result
+
+    async def _ask_again(self, query: bytes, what: Wanted) -> Result:
+        async with self._looking_up(query) as lookup:
+            found = await lookup.past()
+            if found is not None:
+                return found
+            began = self._seat.clock.monotonic()
+            partition = partition_of(query, self._partitions)
+            ask, sealed = seal(self._seat, self._keys.epoch(), query, partition, what)
+            self._put(ask, sealed.value)
+            found = await lookup.until(Instant(began + what.seconds + GRACE))
+            latency = (self._seat.clock.monotonic() - began) * 1000
+            return found or Result(ask, None, latency)
+
+    @asynccontextmanager
+    async def _looking_up(self, query: bytes) -> AsyncIterator[Lookup]:
+        if query in self._open or query in self._sought:
+            raise QueryError(
+                f"query {query.hex()} is being asked or looked for by this client: wait for that"
+            )
+        self._sought.add(query)
+        try:
+            async with (
+                self._lookups,
+                looking_up(self._seat, self._keys, self._tally, query, self._partitions) as lookup,
+            ):
+                yield lookup
+        finally:
+            self._sought.discard(query)
+
+    def _put(self, ask: Ask, value: bytes) -> None:
+        """Into the outbox, unless more waits there than the broker takes."""
+        if self._unsent + len(value) > MOST_UNSENT:
+            raise QueryError(
+                f"{self._unsent:,} bytes of queries wait to be sent, and the broker takes them "
+                "more slowly than you ask: wait for results, or use `stream`, which does"
+            )
+        self._unsent += len(value)
         target = Partition(catalogue().queries.name, ask.partition)
         labels = tool_labels("query", self._seat.federation.task.hash, ask)
-        event = Outgoing(target, ask.query, sealed.value, labels)
         self._asked += 1
-        self._outbox.append((ask.deadline, event))
+        self._outbox.append((ask.deadline, Outgoing(target, ask.query, value, labels)))
         self._wake.set()
-        return result
 
     async def send_queries(self) -> None:
         """Publish what was posted: all that gathered while the last batch was on its way."""
@@ -243,7 +312,7 @@ class Client:
             self._wake.clear()
             now = self._seat.clock.now()
             posted = [(deadline, event) for deadline, event in self._outbox if deadline > now]
-            self._outbox = []
+            self._outbox, self._unsent = [], 0
             if posted:
                 until = BrokerMillis(max(deadline for deadline, _ in posted))
                 await self._seat.publish([event for _, event in posted], until)
@@ -308,12 +377,3 @@ class Client:
             self._latency.took(result.latency_ms / 1000)
         if not waiting.result.done():
             waiting.result.set_result(result)
-
-
-def _checked_deadline(seconds: float, most_ms: int) -> float:
-    if not 0 < seconds <= most_ms / 1000:
-        raise QueryError(
-            f"a deadline of {seconds:g} s: it must be in the future, and the policy allows at most "
-            f"{most_ms / 1000:g} s"
-        )
-    return seconds

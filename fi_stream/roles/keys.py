@@ -19,11 +19,11 @@ from fi_stream.federation.changes import differences
 from fi_stream.federation.roster import Role
 from fi_stream.sealing.epochs import Audience, audiences, new_epoch
 from fi_stream.sealing.gate import Gate
-from fi_stream.sealing.keyring import Keyring
+from fi_stream.sealing.keyring import NONE, Keyring
 from fi_stream.sealing.published import read_roster
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
-from fi_stream.values import BrokerMillis
+from fi_stream.values import BrokerMillis, Millis
 
 if TYPE_CHECKING:
     from fi_stream.events.header import EventType
@@ -47,6 +47,9 @@ _log = structlog.get_logger("keys")
 IDLE = 1.0
 """Longest wait for a grant, in seconds."""
 
+RESULTS_KEPT = Millis(86_400_000)
+"""How long a client can open results, and so find them: as long as the topic keeps them."""
+
 MOST = 32
 """Grants taken in at once: each takes two public-key operations, 0.15 ms, on the event loop."""
 
@@ -68,7 +71,8 @@ class Keys:
         self._seat = seat
         self._tally = tally
         self._me = seat.settings.id
-        keyring = Keyring(seat.rosters, self._me, seat.identities)
+        past = RESULTS_KEPT if seat.role is Role.CLIENT else NONE
+        keyring = Keyring(seat.rosters, self._me, seat.identities, past)
         self.gate = Gate(seat.rosters, keyring, seat.clock)
         self.released: list[Record] = []
         self.caught_up = asyncio.Event()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fi_stream.events.envelope import TAG_BYTES, Envelope, decode_envelope, event_digest
+from fi_stream.events.header import Header
 from fi_stream.events.payloads import unframe
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.sealing.keyring import ROLE_OF, Keyring
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from fi_stream.clock import BrokerClock
-    from fi_stream.events.header import EventType, Header
+    from fi_stream.events.header import EventType
     from fi_stream.federation.federation import Federation
     from fi_stream.federation.rosters import Rosters
     from fi_stream.sealing.keyring import ReadingEpoch
@@ -74,6 +75,18 @@ class Gate:
 
     def admit(self, record: Record, expected: EventType) -> Verified | Refusal | None:
         """Check one event; None when it waits for its grant."""
+        event = self._checked(record, expected)
+        return self._wait(record, event) if isinstance(event, Header) else event
+
+    def admit_known(self, record: Record, expected: EventType) -> Verified | Refusal:
+        """Check one event that shall not wait: without its grant it is `unknown_epoch`."""
+        event = self._checked(record, expected)
+        if isinstance(event, Header):
+            return Refusal(Reason.UNKNOWN_EPOCH, f"no grant of {event.sender} came yet")
+        return event
+
+    def _checked(self, record: Record, expected: EventType) -> Verified | Refusal | Header:
+        """The event, verified; its header alone when all is well but its grant has not come."""
         if len(record.value) > self._limits.max_message_bytes:
             return Refusal(Reason.TOO_LARGE, f"{len(record.value)} bytes")
         decoded = decode_envelope(record.value)
@@ -87,7 +100,7 @@ class Gate:
         if federation is None:
             # Its roster comes ahead of its grant: who waits for the one waits for the other.
             if header.roster > self._rosters.newest:
-                return self._wait(record, header)
+                return header
             return Refusal(Reason.UNKNOWN_ROSTER, f"version {header.roster}")
         refusal = self._rosters.refuse(header.roster, header.sender, expected, record.at)
         if refusal is not None:
@@ -96,7 +109,7 @@ class Gate:
             return Refusal(Reason.WRONG_ROLE, f"{header.sender} may not send a {expected}")
         epoch = self._keyring.find(header.sender, header.epoch)
         if epoch is None:
-            return self._wait(record, header)
+            return header
         digest = event_digest(envelope.header, envelope.nonce, envelope.sealed)
         verified = Verified(record, header, digest, envelope, epoch, federation)
         return _not_authentic(verified) or verified

@@ -16,6 +16,7 @@ from fi_stream.federation.roster import Role
 from fi_stream.sealing.epochs import SIGNED, SUITE, hpke_info
 from fi_stream.sealing.identity import signing_key
 from fi_stream.sealing.keys import ContentKey, TagKey
+from fi_stream.values import Millis
 
 if TYPE_CHECKING:
     from fi_stream.federation.rosters import Rosters
@@ -32,6 +33,9 @@ MOST_ANNOUNCED = 4096
 """Accepted announcements whose repetition is known by its digest alone."""
 
 
+NONE = Millis(0)
+
+
 @dataclass(frozen=True, slots=True)
 class ReadingEpoch:
     """An accepted epoch: what it is for, our place among its readers, and our keys."""
@@ -44,9 +48,24 @@ class ReadingEpoch:
 
 
 class Keyring:
-    """Accepts grants; the first valid grant of an epoch wins."""
+    """Accepts grants; the first valid grant of an epoch wins.
 
-    def __init__(self, rosters: Rosters, me: MemberId, identities: Identities) -> None:
+    Args:
+        rosters: whose members may grant.
+        me: the reader.
+        identities: the reader's keys.
+        past: how long an epoch is over whose events are still read, of those that were appended
+            before it was.
+    """
+
+    def __init__(
+        self,
+        rosters: Rosters,
+        me: MemberId,
+        identities: Identities,
+        past: Millis = NONE,
+    ) -> None:
+        self._past = past
         self._rosters = rosters
         self._me = me
         self._identities = identities
@@ -115,7 +134,7 @@ class Keyring:
             signing_key(member).verify(signature, SIGNED + body)
         except InvalidSignature:
             return Refusal(Reason.BAD_SIGNATURE, f"a grant of {epoch.sender}")
-        if now > epoch.expires:
+        if now > epoch.expires + self._past:
             return Refusal(Reason.EXPIRED_EPOCH, f"a grant of {epoch.sender}")
         if epoch.created > now + base.policy.limits.max_skew_ms:
             return Refusal(Reason.CLOCK_SKEW, f"a grant of {epoch.sender} from the future")

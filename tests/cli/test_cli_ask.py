@@ -92,5 +92,33 @@ async def test_no_result_is_code_9_and_a_wrong_query_code_8(tmp_path: Path) -> N
         assert (stranger.code, "p1 is no client" in stranger.err) == (3, True)
 
 
+async def test_a_query_is_found_or_asked_again_by_its_id(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", DRAWN[:1])
+    np.save(tmp_path / "three.npy", DRAWN)
+    one, three = tmp_path / "one.npy", tmp_path / "three.npy"
+    async with staging.at_work(tmp_path / "federation", *EVERYONE) as stage:
+        alice = stage.file("alice")
+        [first] = (await fi_stream("ask", alice, one, "--json", "--deadline", "10")).results()
+        again = ("--query-id", str(first["query"]))
+        for rows_again in ((), (three, "--together")):
+            ended = await fi_stream("ask", alice, *rows_again, *again, "--json")
+            assert (ended.code, ended.err) == (0, "")
+            [result] = ended.results()
+            assert {**result, "latency_ms": 0} == {**first, "latency_ms": 0}
+        words = await fi_stream("ask", alice, *again)
+        assert words.out.startswith(f"{first['query']}  complete  {names_of(DRAWN)[0]}")
+
+        fresh = "01a2131697127c91baec025b3c00c2de"
+        none = await fi_stream("ask", alice, "--query-id", fresh, "--json")
+        assert (none.code, none.results()) == (9, [{"query": fresh, "outcome": None}])
+        for wrong, says in (
+            (("--query-id", "17"), "'17' is no query id"),
+            ((three, "--query-id", fresh), "is of one query, and here are 3"),
+        ):
+            refused = await fi_stream("ask", alice, *wrong)
+            assert (refused.code, refused.out) == (8, "")
+            assert says in refused.err
+
+
 def _no_constant(name: str) -> object:
     raise AssertionError(name)

@@ -15,7 +15,9 @@ from fi_stream.events.grant import Epoch, Grant, ReaderGrant, ReaderKeys, Signed
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.sealing.epochs import KEY_LIFE, SIGNED, Audience, OwnEpoch
 from fi_stream.sealing.gate import Verified
-from fi_stream.sealing.keyring import MOST_EPOCHS, ReadingEpoch
+from fi_stream.sealing.identity import Identities
+from fi_stream.sealing.keyring import MOST_EPOCHS, Keyring, ReadingEpoch
+from fi_stream.values import BrokerMillis, Millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,6 +232,16 @@ def test_a_grant_can_be_taken_in_until_it_expires() -> None:
     assert isinstance(accept(members, grant.grant, "p1"), ReadingEpoch)
     members.time.millis += 1
     assert refused(members, grant.grant, "p2") is Reason.EXPIRED_EPOCH
+
+
+def test_who_looks_into_the_past_opens_what_was_appended_before_an_epoch_was_over() -> None:
+    members = cast()
+    grant = members.epoch("alice", spread=False)
+    identities = Identities(members.identities["p1"])
+    late = BrokerMillis(grant.epoch.expires + 5_000)
+    for past, opens in ((5_000, True), (4_999, False)):
+        ring = Keyring(members.rosters, "p1", identities, Millis(past))
+        assert isinstance(ring.accept(grant.grant, late), ReadingEpoch) is opens
 
 
 def test_a_grant_from_the_future_is_refused_beyond_the_allowed_skew() -> None:
