@@ -50,7 +50,9 @@ class Variant:
     def policy(self) -> Policy:
         """Of the federation."""
         form, rule = (Form.LABEL, "hard") if self.noise else (Form.PROBABILITIES, "soft")
-        return Policy(form=form, rules=(rule,), quorum=job.PARTICIPANTS // 2 + 1)
+        # The bare pipeline waits for all answers, so this one must.
+        quorum = job.PARTICIPANTS // 2 + 1
+        return Policy(form=form, rules=(rule,), quorum=quorum, early_exit=False)
 
     def privacy(self) -> dict[str, object]:
         """The section of each participant's file."""

@@ -287,7 +287,7 @@ def build(
         participants: how many.
         models: by participant, a line of Python inside its `predict`, of the rows `x`.
         privacy: the `[privacy]` of every participant.
-        policy: of the federation; quorum 2 unless it says another.
+        policy: of the federation; quorum 2 and every answer awaited, unless it says otherwise.
         limits: of its policy.
         kafka: more lines of everybody's `[kafka]`.
     """
@@ -317,7 +317,14 @@ def build(
         signing_key=roster_key.public,
         task=Task.model_validate({**TASK.model_dump(), "output": f"of-{unique}"}),
         roster=Roster(version=1, members=tuple(members)),
-        policy=Policy(**{"quorum": 2, "limits": Limits(**(limits or {})), **(policy or {})}),
+        policy=Policy(
+            **{
+                "quorum": 2,
+                "early_exit": False,
+                "limits": Limits(**(limits or {})),
+                **(policy or {}),
+            }
+        ),
     )
     (directory / "federation.toml").write_text(federation_toml(federation))
     return Stage(directory, bootstrap, federation, roster_key)

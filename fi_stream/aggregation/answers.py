@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from fi_stream.events.header import Reply
     from fi_stream.sealing.gate import Verified
 
-_SIMPLEX_TOLERANCE = 1e-3
+SIMPLEX_TOLERANCE = 1e-3
+"""How far from 1 the probabilities of a row may add up."""
 
 
 def open_response(
-    event: Verified, reply: Reply, form: Form, classes: int
+    event: Verified, reply: Reply, form: Form, classes: int, *, noised: bool = True
 ) -> tuple[Given, Refusal | None]:
     """Open a response.
+
+    Args:
+        event: the response, verified.
+        reply: what its header says of it.
+        form: the federation's.
+        classes: of the task.
+        noised: whether the policy lets an answer be noised integers.
 
     Returns:
         What it says; one that cannot be used stands as an abstain, with the refusal that says why.
@@ -40,14 +48,14 @@ def open_response(
     answer = event.open(Answer)
     if isinstance(answer, Refusal):
         return Given(answered, reply.model, None, answer.reason), answer
-    prediction = prediction_of(answer, form, event.header.ask.rows, classes)
+    prediction = prediction_of(answer, form, event.header.ask.rows, classes, noised=noised)
     if isinstance(prediction, Refusal):
         return Given(answered, reply.model, None, prediction.reason), prediction
     return Given(answered, reply.model, prediction, noise=answer.noise), None
 
 
 def prediction_of(
-    answer: Answer, form: Form, rows: int, classes: int
+    answer: Answer, form: Form, rows: int, classes: int, *, noised: bool = True
 ) -> NDArray[np.float64] | Refusal:
     """Read an answer in the federation's form.
 
@@ -67,6 +75,8 @@ def prediction_of(
         return _labels(tensor, array, rows, classes)
     if array.shape != (rows, classes):
         return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows, classes)}")
+    if answer.scale is not None and not noised:
+        return Refusal(Reason.WRONG_FORM, "noised integers, which a rule of the policy cannot read")
     if answer.scale is not None:
         return _noised(tensor, array, answer.scale)
     return _probabilities(tensor, array)
@@ -98,7 +108,7 @@ def _probabilities(tensor: Tensor, array: NDArray[np.generic]) -> NDArray[np.flo
         return Refusal(Reason.WRONG_DATATYPE, f"probabilities of {tensor.datatype}")
     values = array.astype(np.float64)
     # Each entry first: a sum of huge ones would overflow.
-    within = values.min() >= 0 and values.max() <= 1 + _SIMPLEX_TOLERANCE
-    if not within or np.abs(values.sum(axis=-1) - 1.0).max() > _SIMPLEX_TOLERANCE:
+    within = values.min() >= 0 and values.max() <= 1 + SIMPLEX_TOLERANCE
+    if not within or np.abs(values.sum(axis=-1) - 1.0).max() > SIMPLEX_TOLERANCE:
         return Refusal(Reason.NOT_A_PREDICTION, "a row is not on the simplex")
     return values

@@ -12,10 +12,11 @@ from fi_stream.aggregation.rules import rule
 from fi_stream.aggregation.ties import labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from fi_stream.aggregation.facts import Asked, Given
     from fi_stream.aggregation.rules import Scores, Stack
     from fi_stream.values import MemberId
 
@@ -31,6 +32,24 @@ class Gathered:
     digest: bytes
     rule: str
     answers: Mapping[MemberId, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, asked: Asked, answers: Mapping[MemberId, Given]) -> Gathered:
+        """The predictions among what was given to a query."""
+        predictions = {m: g.prediction for m, g in answers.items() if g.prediction is not None}
+        return cls(asked.digest, asked.ask.rule, predictions)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Queries that went through one rule call: which they are, and what the rule said.
+
+    `scores` holds `rows[0]` rows of the query `queries[0]`, and so on.
+    """
+
+    queries: Sequence[int]
+    rows: Sequence[int]
+    scores: Scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,15 +71,30 @@ def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
     Raises:
         ConfigError: a query names a rule that does not exist.
     """
+    decisions: dict[int, Decision] = {}
+    for group in scored(queries):
+        digests = [queries[index].digest for index in group.queries]
+        labels = labels_of(group.scores, digests, group.rows)
+        cuts = np.cumsum(group.rows)[:-1]
+        parts = zip(np.split(labels, cuts), np.split(normalised(group.scores), cuts), strict=True)
+        decisions.update(zip(group.queries, (Decision(*part) for part in parts), strict=True))
+    return [decisions[index] for index in range(len(queries))]
+
+
+def scored(queries: Sequence[Gathered]) -> Iterator[Scored]:
+    """Score queries, all that can go together in one rule call.
+
+    Raises:
+        ConfigError: a query names a rule that does not exist.
+    """
     groups: defaultdict[tuple[str, int, int], list[int]] = defaultdict(list)
     for index, query in enumerate(queries):
         classes = next(iter(query.answers.values())).shape[1]
         groups[query.rule, len(query.answers), classes].append(index)
-    decisions: dict[int, Decision] = {}
-    for (name, _, _), members in groups.items():
-        group = [queries[index] for index in members]
-        decisions.update(zip(members, _evaluate_group(name, group), strict=True))
-    return [decisions[index] for index in range(len(queries))]
+    for (name, _, _), indices in groups.items():
+        group = [queries[index] for index in indices]
+        rows = [next(iter(query.answers.values())).shape[0] for query in group]
+        yield Scored(indices, rows, rule(name)(stacked(group)))
 
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
@@ -106,14 +140,3 @@ def stacked(queries: Sequence[Gathered]) -> Stack:
     participants = list(zip(*answers, strict=True))
     flat = np.concatenate([answer for participant in participants for answer in participant])
     return flat.reshape(len(participants), -1, flat.shape[1])
-
-
-def _evaluate_group(name: str, group: Sequence[Gathered]) -> list[Decision]:
-    rows = [next(iter(query.answers.values())).shape[0] for query in group]
-    scores = rule(name)(stacked(group))
-    labels = labels_of(scores, [query.digest for query in group], rows)
-    cuts = np.cumsum(rows)[:-1]
-    return [
-        Decision(*parts)
-        for parts in zip(np.split(labels, cuts), np.split(normalised(scores), cuts), strict=True)
-    ]

@@ -78,6 +78,15 @@ class Settled:
     retry_ms: Mapping[MemberId, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """An open query whose answers may already be enough; from `missing` participants none came."""
+
+    asked: Asked
+    answers: Mapping[MemberId, Given]
+    missing: int
+
+
 @dataclass(frozen=True, slots=True)
 class Marks:
     """From where a partition must be read again so that no open query is forgotten (DESIGN 8.4).

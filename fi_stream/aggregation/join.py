@@ -10,7 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from fi_stream.aggregation.facts import Answered, Asked, Given, Key, Marks, Settled
+from fi_stream.aggregation.facts import Answered, Asked, Candidate, Given, Key, Marks, Settled
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason, Refusal
 
@@ -30,14 +30,17 @@ STALE = frozenset({Reason.LATE, Reason.CLOCK_SKEW})
 class _Entry:
     """A query from the first that is heard of it until nothing of it can be in time any more.
 
-    `until` is when its timer fires: to settle it, or to forget it.
+    `until` is when its timer fires: to settle it, or to forget it. `digest` and `deadline` are the
+    query's once it has come; `asked` and `given` last while it is open, `heard` is who answered.
     """
 
     until: Instant
     ends: Instant
     asked: Asked | None = None
+    digest: bytes = b""
+    deadline: int = 0
     settled: bool = False
-    heard: set[str] = field(default_factory=set)
+    heard: tuple[str, ...] = ()
     given: dict[str, Given] = field(default_factory=dict)
 
 
@@ -80,8 +83,8 @@ class Join:
             query itself if it is known, or early answers to some other event of the same id.
         """
         entry = self._entries.get(asked.key)
-        if entry is not None and entry.asked is not None:
-            same = entry.asked.digest == asked.digest
+        if entry is not None and entry.digest:
+            same = entry.digest == asked.digest
             return None, [Refusal(Reason.DUPLICATE if same else Reason.REPLAYED, asked.client)]
         entry, early = self._adopt(asked, closes, ends)
         self._open += 1
@@ -89,9 +92,8 @@ class Join:
         self._opened.append((asked.offset, asked.key))
         refused = []
         for given in early:
-            refusal = _unfit(asked, given.answered)
+            refusal = _unfit(entry, given.answered)
             if refusal is None:
-                entry.heard.add(given.answered.member)
                 entry.given[given.answered.member] = given
             else:
                 refused.append(refusal)
@@ -109,11 +111,11 @@ class Join:
             now: the time.
         """
         entry = self._entries.get(key)
-        if entry is None or entry.asked is None:
+        if entry is None or not entry.digest:
             return self._refuse_orphan(entry, answer, ends, now)
-        if answer.member in entry.heard:
+        if answer.member in entry.given or answer.member in entry.heard:
             return Refusal(Reason.DUPLICATE, f"{answer.member} has answered")
-        refusal = _unfit(entry.asked, answer)
+        refusal = _unfit(entry, answer)
         if refusal is None and entry.settled:
             return Refusal(Reason.LATE, f"{answer.member}: the query is settled")
         return refusal
@@ -133,15 +135,33 @@ class Join:
                 # Whoever came first, with however short a deadline, does not end it for the others.
                 self._set_timer(key, entry, ends)
             return None
-        entry.heard.add(member)
         return self._complete(entry.asked, entry)
+
+    def candidate(self, key: Key) -> Candidate | None:
+        """The query, if it is open and its answers may outweigh all that are missing.
+
+        Fewer answers than missing ones never do: none of them is worth more than one of those.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.asked is None:
+            return None
+        answers = _answers(entry)
+        missing = len(self._participants) - len(entry.given)
+        if len(answers) < self._quorum or len(answers) <= missing:
+            return None
+        return Candidate(entry.asked, answers, missing)
+
+    def decide(self, candidate: Candidate) -> Settled:
+        """Settle an open query early: whatever is still missing cannot change its label."""
+        asked = candidate.asked
+        return self._close(asked, self._entries[asked.key], Outcome.DECIDED)
 
     def settled_elsewhere(self, asked: Asked, ends: Instant) -> None:
         """Another aggregator's result came first: drop the query, refuse what is still to come."""
         entry = self._entries.get(asked.key)
-        if entry is None or entry.asked is None:
+        if entry is None or not entry.digest:
             entry, _ = self._adopt(asked, ends, ends)
-            entry.settled = True
+            entry.asked, entry.settled = None, True
         elif not entry.settled:
             self._settle(asked, entry)
 
@@ -154,7 +174,7 @@ class Join:
         if reason in STALE:
             return Refusal(reason, asked.client)
         entry = self._entries.get(asked.key)
-        if entry is not None and entry.asked is not None:
+        if entry is not None and entry.digest:
             return Refusal(Reason.DUPLICATE, asked.client)
         entry, _ = self._adopt(asked, ends, ends)
         self._open += 1
@@ -168,7 +188,7 @@ class Join:
             entry = self._entries.get(key)
             if entry is None or entry.until != when:
                 continue
-            if entry.asked is not None and not entry.settled:
+            if entry.asked is not None:
                 settled.append(self._close(entry.asked, entry, self._outcome(entry, "deadline")))
             else:
                 self._orphans.subtract(entry.given.keys())
@@ -191,7 +211,7 @@ class Join:
         while self._opened and oldest is None:
             offset, key = self._opened[0]
             entry = self._entries.get(key)
-            asked = None if entry is None or entry.settled else entry.asked
+            asked = None if entry is None else entry.asked
             if asked is not None and asked.offset == offset:
                 oldest = asked
             else:
@@ -209,7 +229,8 @@ class Join:
         before = self._entries.get(asked.key)
         early = list(before.given.values()) if before else []
         self._orphans.subtract(given.answered.member for given in early)
-        entry = self._entries[asked.key] = _Entry(until, ends, asked)
+        entry = _Entry(until, ends, asked, asked.digest, asked.ask.deadline)
+        self._entries[asked.key] = entry
         self._set_timer(asked.key, entry, until)
         return entry, early
 
@@ -243,8 +264,7 @@ class Join:
     def _close(
         self, asked: Asked, entry: _Entry, outcome: Outcome, reason: Reason | None = None
     ) -> Settled:
-        given = entry.given
-        answers = {m: given[m] for m in sorted(given) if given[m].prediction is not None}
+        given, answers = entry.given, _answers(entry)
         missing = {
             member: given[member].reason if member in given else None
             for member in sorted(asked.participants - answers.keys())
@@ -254,10 +274,11 @@ class Join:
         return Settled(asked, outcome, answers, missing, reason, retry)
 
     def _settle(self, asked: Asked, entry: _Entry) -> None:
-        # Who answered stays known until the deadline; what they said does not.
+        # Who answered stays known until the deadline; what they said does not, nor what was asked.
         self._open -= 1
         entry.settled = True
-        entry.given = {}
+        entry.heard = tuple(entry.given)
+        entry.asked, entry.given = None, {}
         self._set_timer(asked.key, entry, entry.ends)
 
     def _set_timer(self, key: Key, entry: _Entry, when: Instant) -> None:
@@ -265,12 +286,18 @@ class Join:
         heapq.heappush(self._timers, (when, key))
 
 
-def _unfit(asked: Asked, answer: Answered) -> Refusal | None:
+def _answers(entry: _Entry) -> dict[MemberId, Given]:
+    """The answers to a query, in order of member id; abstains are none."""
+    given = entry.given
+    return {m: given[m] for m in sorted(given) if given[m].prediction is not None}
+
+
+def _unfit(entry: _Entry, answer: Answered) -> Refusal | None:
     """Why an answer does not belong to the query event it was found under, or came too late."""
-    if answer.member not in asked.participants:
+    if entry.asked is not None and answer.member not in entry.asked.participants:
         return Refusal(Reason.WRONG_ROLE, f"{answer.member} is not to answer this query")
-    if answer.digest != asked.digest:
+    if answer.digest != entry.digest:
         return Refusal(Reason.WRONG_QUERY, f"{answer.member} answers another event")
-    if answer.at > asked.ask.deadline:
-        return Refusal(Reason.LATE, f"{answer.member}: {answer.at - asked.ask.deadline} ms late")
+    if answer.at > entry.deadline:
+        return Refusal(Reason.LATE, f"{answer.member}: {answer.at - entry.deadline} ms late")
     return None

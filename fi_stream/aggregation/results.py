@@ -20,11 +20,7 @@ _DECIDED = (Outcome.COMPLETE, Outcome.DECIDED, Outcome.PARTIAL)
 def result_payloads(settled: Sequence[Settled]) -> list[ResultPayload]:
     """The payload of each query's result, in the order given."""
     gathered = {
-        index: Gathered(
-            one.asked.digest,
-            one.asked.ask.rule,
-            {m: g.prediction for m, g in one.answers.items() if g.prediction is not None},
-        )
+        index: Gathered.of(one.asked, one.answers)
         for index, one in enumerate(settled)
         if one.outcome in _DECIDED
     }

@@ -40,4 +40,5 @@ class Policy(Settings):
     rules: Annotated[tuple[str, ...], Len(1)] = ("soft", "hard", "entropy")
     form: Form = Form.PROBABILITIES
     quorum: Annotated[int, Ge(1)] = 1
+    early_exit: bool = True
     limits: Limits = Limits()

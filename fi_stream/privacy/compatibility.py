@@ -89,6 +89,11 @@ def first_refusal(
     return next((reason for reason in reasons if reason), None)
 
 
+def may_leave_simplex(form: Form, rules: Iterable[str], protections: Iterable[Protection]) -> bool:
+    """Whether a policy lets an answer be noised integers, which nothing bounds."""
+    return first_refusal(form, rules, Mechanism.GAUSSIAN, protections) is None
+
+
 def refuse_policy(form: Form, rules: Iterable[str]) -> str | None:
     """Why no mechanism lets these rules read answers of this form; None when one does."""
     lines = [line for line in TABLE if line.form == form]

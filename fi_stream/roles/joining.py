@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.admission import forgotten_at, refuse_query
 from fi_stream.aggregation.answers import open_response
-from fi_stream.aggregation.facts import Answered, Asked
+from fi_stream.aggregation.early import certain
+from fi_stream.aggregation.facts import Answered, Asked, Key
 from fi_stream.aggregation.join import Join
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.privacy.compatibility import may_leave_simplex
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.values import BrokerMillis, Instant
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
     Step = Callable[[Join, Verified], Iterable[Settled]]
 
+MOST_OPEN = 200_000
+"""Queries that one process keeps open; one more is rejected as `overloaded`."""
+
 _BEGINNING = Instant(0.0)
 
 
@@ -38,7 +43,11 @@ class Joining:
         self._seat = seat
         self._gate = gate
         self._tally = tally
+        policy = seat.federation.policy
+        self._noised = may_leave_simplex(policy.form, policy.rules, policy.protections)
         self._results: dict[int, int] = {}
+        self._touched: dict[tuple[int, Key], None] = {}
+        self._room = MOST_OPEN
         self.joins: dict[int, Join] = {}
         self.catching_up = False
 
@@ -57,6 +66,7 @@ class Joining:
         """What these records settle by themselves."""
         topics = catalogue()
         settled: list[Settled] = []
+        self._room = MOST_OPEN - sum(join.open for join in self.joins.values())
         # A result says that its query is settled: it must not wait behind that query.
         steps: tuple[tuple[str, EventType, Step], ...] = (
             (topics.results.name, "result", self._result),
@@ -75,7 +85,24 @@ class Joining:
                     settled += take(join, event)
         for record, refusal in self._gate.expired(self._seat.clock.monotonic()):
             self._refused(refusal, record)
-        return settled
+        return settled + self._decided()
+
+    def _decided(self) -> list[Settled]:
+        """Settle the queries that the answers of this poll made certain: one rule call for all."""
+        touched, self._touched = self._touched, {}
+        if not self._seat.federation.policy.early_exit:
+            return []
+        found = [
+            (self.joins[number], candidate)
+            for number, key in touched
+            if (candidate := self.joins[number].candidate(key)) is not None
+        ]
+        sure = certain([candidate for _, candidate in found], noised=self._noised)
+        return [
+            join.decide(candidate)
+            for (join, candidate), is_sure in zip(found, sure, strict=True)
+            if is_sure
+        ]
 
     def _query(self, join: Join, event: Verified) -> Iterable[Settled]:
         header, record = event.header, event.record
@@ -90,13 +117,19 @@ class Joining:
         )
         ends = self._ends(event)
         refusal = refuse_query(header.ask, event.federation, record.at)
+        if refusal is None and self._room <= 0:
+            refusal = Refusal(Reason.OVERLOADED, f"{MOST_OPEN} queries are open")
         if refusal is not None:
-            self._refused(refusal, record)
             rejected = join.reject(asked, refusal.reason, ends)
+            known = isinstance(rejected, Refusal) and rejected.reason is Reason.DUPLICATE
+            self._refused(rejected if known else refusal, record)
             return [] if isinstance(rejected, Refusal) else [rejected]
         hop = self._seat.federation.policy.limits.hop_ms
         closes = self._seat.clock.local_time_of(BrokerMillis(header.ask.deadline - hop))
+        before = join.open
         settled, refused = join.query(asked, closes, ends)
+        self._room -= join.open - before
+        self._touched[record.source.number, asked.key] = None
         for one in refused:
             self._refused(one, record)
         return [settled] if settled else []
@@ -116,10 +149,11 @@ class Joining:
             self._refused(refusal, record)
             return []
         form, classes = federation.policy.form, len(federation.task.classes)
-        given, refusal = open_response(event, reply, form, classes)
+        given, refusal = open_response(event, reply, form, classes, noised=self._noised)
         if refusal is not None:
             self._refused(refusal, record)
         settled = join.response(key, given, ends)
+        self._touched[record.source.number, key] = None
         return [settled] if settled else []
 
     def _result(self, join: Join, event: Verified) -> Iterable[Settled]:

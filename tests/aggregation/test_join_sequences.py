@@ -160,8 +160,8 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def the_counts_are_true(self) -> None:
         entries = self.join._entries.values()
-        assert self.join.open == sum(e.asked is not None and not e.settled for e in entries)
-        assert self.join.orphans == sum(len(e.given) for e in entries if e.asked is None)
+        assert self.join.open == sum(e.asked is not None for e in entries)
+        assert self.join.orphans == sum(len(e.given) for e in entries if not e.digest)
         assert min(self.join._orphans.values(), default=0) >= 0
         if self.join._entries:
             due = self.join._timers[0][0]

@@ -72,7 +72,12 @@ def test_lookups_agree_with_the_roster(federation: Federation) -> None:
         ("quorum = 2", "quorum = true", "quorum", "policy.quorum: should be a valid integer"),
         ("quorum = 2", 'quorum = "2"', "quorum", "policy.quorum: should be a valid integer"),
         ("quorum = 2", "quorom = 2", "quorom", "policy.quorom: is not a key of ours; did you mean"),
-        ("quorum = 2", "xyz = 2", "xyz", "policy.xyz: is not a key of ours; known: form, limits"),
+        (
+            "quorum = 2",
+            "xyz = 2",
+            "xyz",
+            "policy.xyz: is not a key of ours; known: early_exit, form, limits",
+        ),
         ("version", "versoin", "versoin", "versoin: is not a key of ours; did you mean `version`"),
         ("version", "roster", "roster", "roster: is not a key of ours; `version`, `revoked` and"),
         ("version = 3", "", None, "version: is missing"),
