@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from fi_stream.clock import BrokerClock
 from fi_stream.errors import BrokerError, ConfigError, SendRefused, SendUnknown
 from fi_stream.transport.port import Appended, Outgoing, Partition
+from fi_stream.values import Millis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +134,7 @@ class Outbox:
         append_time: bool,
     ) -> None:
         self._producer = producer
-        self._clock = clock
+        self._clock = BrokerClock(clock, Millis(0))  # no step of the wall clock moves it
         self._limit = limit
         self._give_up_after = give_up_after
         self._append_time = append_time
@@ -163,7 +165,7 @@ class Outbox:
             SendUnknown: an acknowledgement did not come in time.
             SendRefused: the broker refused.
         """
-        sent, at = self._clock.monotonic(), self._clock.wall()
+        sent, at = self._clock.monotonic(), self._clock.now()
         places: dict[_Batch, tuple[Partition, int]] = {}
         for event in events:
             lane = self._lanes.get(event.target)

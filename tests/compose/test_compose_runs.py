@@ -7,6 +7,7 @@ the same path below it. Kafka is the embedded broker.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys

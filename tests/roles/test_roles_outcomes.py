@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +43,30 @@ async def test_a_silent_participant_makes_it_partial_at_the_deadline_not_later(
     assert result.missing == {"p2": "silent"}
     assert [one.member for one in result.contributors] == ["p1", "p3"]
     assert 0.2 < took <= 0.4
+
+
+@pytest.mark.parametrize("step", [3_600, -3_600])
+async def test_every_wall_clock_stepping_by_an_hour_moves_no_deadline(
+    build: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Also where the broker takes its times from those who send, as the embedded one does."""
+    shift = 0
+    stepping = SimpleNamespace(
+        time_ns=lambda: time.time_ns() + shift * 10**9, monotonic=time.monotonic
+    )
+    monkeypatch.setattr("fi_stream.clock.time", stepping)
+    stage, drawn = build(), rows(1)
+    async with stage.running("agg", "p1", "p3") as running, connect(stage.file("alice")) as client:
+        await client.ask(drawn, deadline=0.3)
+        begun = time.monotonic()
+        asked = asyncio.create_task(client.ask(drawn, deadline=0.3))
+        await asyncio.sleep(0.01)
+        shift = step
+        result = await asked
+        assert 0.2 < time.monotonic() - begun <= 0.4
+        assert result.outcome == "partial"
+        assert (await client.ask(drawn, deadline=0.3)).outcome == "partial"
+        assert not await running["agg"].stop()
 
 
 async def test_a_slow_participant_delays_nobody_past_the_deadline(

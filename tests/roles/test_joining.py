@@ -1,0 +1,370 @@
+"""What records settle, one poll at a time: early exits, bounds, and clocks that step."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from members import answer_payload, cast, query_payload
+
+from fi_stream.aggregation.results import result_payloads
+from fi_stream.clock import BrokerClock
+from fi_stream.events.header import Reply
+from fi_stream.events.payloads import Answer, ResultPayload, frame
+from fi_stream.events.query_id import new_query_id
+from fi_stream.events.refusals import Reason
+from fi_stream.events.tensors import Tensor, to_array, to_tensor
+from fi_stream.federation.member import MemberSettings
+from fi_stream.federation.policy import Form
+from fi_stream.federation.roster import Role
+from fi_stream.roles import joining
+from fi_stream.roles.joining import Joining
+from fi_stream.roles.seat import Seat
+from fi_stream.roles.tally import Tally
+from fi_stream.transport.connection import Connection
+from fi_stream.transport.kafka import KafkaTransport
+from fi_stream.transport.port import Partition, Record
+from fi_stream.values import BrokerMillis, Millis
+
+if TYPE_CHECKING:
+    from fi_stream.aggregation.facts import Settled
+    from fi_stream.events.header import Ask
+
+NUMBER = 1
+HOUR = 3_600_000
+SURE = np.array([[0.9, 0.05, 0.05]])
+OTHER = np.array([[0.05, 0.9, 0.05]])
+UNSURE = np.array([[0.4, 0.3, 0.3]])
+KAFKA = {"bootstrap.servers": "nobody.example:9092"}
+
+
+class Desk:
+    """An aggregator's joins over one partition, and members that send it what a test likes.
+
+    The broker's clock goes on evenly, whatever is done to this machine's.
+    """
+
+    def __init__(self, **policy: object) -> None:
+        self.members = cast()
+        federation = self.members.federation
+        changed = federation.policy.model_copy(update=policy)
+        self.members.federation = federation.model_copy(update={"policy": changed})
+        self.time = self.members.time
+        self._began = (self.time.wall(), self.time.monotonic())
+        self.epochs = {name: self.members.epoch(name) for name in ("alice", "p1", "p2", "p3")}
+        self.epochs["agg"] = self.members.epoch("agg", "alice")
+        self.tally = Tally("aggregator")
+        self.offsets = dict.fromkeys(("fi.queries", "fi.responses", "fi.results"), 0)
+        self.joining = self.another()
+
+    def another(self) -> Joining:
+        """A process that takes over with nothing known."""
+        settings = MemberSettings.model_validate(
+            {"member": {"id": "agg", "federation": "f.toml", "keys": "keys"}, "kafka": KAFKA}
+        )
+        seat = Seat(
+            settings,
+            self.members.federation,
+            self.members.identities["agg"],
+            BrokerClock(self.time, Millis(2000)),
+            KafkaTransport(Connection.of(KAFKA), self.time),
+            Role.AGGREGATOR,
+        )
+        made = Joining(seat, self.members.gate("agg"), self.tally)
+        made.begin({NUMBER: 0})
+        made.catching_up = False
+        return made
+
+    @property
+    def now(self) -> BrokerMillis:
+        """The broker's time."""
+        wall, mono = self._began
+        return BrokerMillis(wall + round((self.time.monotonic() - mono) * 1000))
+
+    @property
+    def join(self) -> joining.Join:
+        return self.joining.joins[NUMBER]
+
+    def query(self, deadline: int = 500, **changes: object) -> Query:
+        created = self.now
+        fields = {"query": new_query_id(created), "created": created}
+        ask = self.members.ask(**{**fields, "deadline": created + deadline, **changes})
+        sealed = self.epochs["alice"].seal(ask, None, query_payload())
+        return Query(self, ask, sealed.digest, self._record("fi.queries", sealed.value))
+
+    def _record(self, topic: str, value: bytes) -> Record:
+        self.offsets[topic] += 1
+        return Record(Partition(topic, NUMBER), self.offsets[topic], self.now, b"key", value)
+
+    def take(self, *records: Record) -> list[Settled]:
+        """One poll."""
+        return self.joining.take(list(records))
+
+    def due(self) -> list[Settled]:
+        return self.join.due(self.time.monotonic())
+
+
+class Query:
+    """A query, and what may be said to it."""
+
+    def __init__(self, desk: Desk, ask: Ask, digest: bytes, record: Record) -> None:
+        self._desk = desk
+        self.ask = ask
+        self.digest = digest
+        self.record = record
+
+    def says(self, member: str, prediction: np.ndarray, scale: int | None = None) -> Record:
+        """A member's answer, appended now; with a scale, as noised integers."""
+        form = self._desk.members.federation.policy.form
+        values = prediction if scale is None else np.rint(prediction * scale).astype(np.int64)
+        if form is Form.LABEL:
+            values = prediction.argmax(axis=1)
+        tensor = to_tensor(form.value, values)
+        assert isinstance(tensor, Tensor)
+        payload = answer_payload(Answer(form=form.value, outputs=(tensor,), scale=scale))
+        return self._sealed(member, "answer", payload)
+
+    def result(self, settled: Settled) -> Record:
+        """The result that an aggregator makes of it, appended now."""
+        (payload,) = result_payloads([settled])
+        return self._sealed("agg", "result", frame(payload))
+
+    def _sealed(self, member: str, kind: str, payload: bytes) -> Record:
+        fields = {"client": "alice", "digest": self.digest, "kind": kind}
+        reply = Reply.model_validate(fields)
+        sealed = self._desk.epochs[member].seal(self.ask, reply, payload)
+        topic = "fi.results" if kind == "result" else "fi.responses"
+        return self._desk._record(topic, sealed.value)
+
+
+def payload(settled: Settled) -> ResultPayload:
+    (made,) = result_payloads([settled])
+    return made
+
+
+def label(settled: Settled) -> int:
+    array = to_array(payload(settled).outputs[0])
+    assert isinstance(array, np.ndarray)
+    return int(array[0])
+
+
+def test_two_of_three_that_agree_surely_decide() -> None:
+    desk = Desk()
+    query = desk.query()
+    assert desk.take(query.record, query.says("p2", SURE)) == []
+    (settled,) = desk.take(query.says("p1", SURE))
+    assert settled.outcome == "decided"
+    assert list(settled.answers) == ["p1", "p2"]
+    assert settled.missing == {"p3": None}
+    assert desk.take(query.says("p3", OTHER)) == []
+    assert desk.tally.counts() == {"late": 1}
+    desk.time.advance(500)
+    assert desk.due() == []
+
+
+@pytest.mark.parametrize("answers", [(SURE, OTHER), (UNSURE, UNSURE), (SURE, UNSURE)])
+def test_while_the_third_can_change_it_nothing_is_decided(answers: tuple[np.ndarray, ...]) -> None:
+    desk = Desk()
+    query = desk.query()
+    said = [query.says(f"p{n}", answer) for n, answer in enumerate(answers, start=1)]
+    assert desk.take(query.record, *said) == []
+    (settled,) = desk.take(query.says("p3", UNSURE))
+    assert settled.outcome == "complete"
+
+
+def test_answers_before_their_query_decide_it_when_it_comes() -> None:
+    desk = Desk()
+    query = desk.query()
+    assert desk.take(query.says("p1", SURE), query.says("p3", SURE)) == []
+    (settled,) = desk.take(query.record)
+    assert (settled.outcome, list(settled.answers)) == ("decided", ["p1", "p3"])
+
+
+def test_all_answers_of_one_poll_are_complete_and_not_decided() -> None:
+    desk = Desk()
+    query = desk.query()
+    (settled,) = desk.take(query.record, *(query.says(f"p{n}", SURE) for n in (1, 2, 3)))
+    assert settled.outcome == "complete"
+
+
+def test_below_the_quorum_nothing_is_decided() -> None:
+    desk = Desk(quorum=3)
+    query = desk.query()
+    assert desk.take(query.record, query.says("p1", SURE), query.says("p2", SURE)) == []
+
+
+def test_a_federation_that_wants_every_answer_waits_for_it() -> None:
+    """And then the result is the same to the bit in every order and in every cut into polls."""
+    results = set()
+    for order in permutations(("p1", "p2", "p3")):
+        desk = Desk(early_exit=False)
+        query = desk.query(query=bytes(16))
+        said = {"p1": SURE, "p2": UNSURE, "p3": SURE}
+        assert desk.take(query.record) == []
+        *none, settled = [desk.take(query.says(member, said[member])) for member in order]
+        assert none == [[], []]
+        results.add(frame(payload(settled[0])))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "early"),
+    [
+        ({"rules": ("soft",)}, False),
+        ({"rules": ("soft", "hard")}, False),
+        ({"rules": ("hard", "soft"), "rule": "hard"}, True),
+        ({"rules": ("soft", "entropy")}, True),
+        ({"rules": ("hard",), "rule": "hard", "form": Form.LABEL}, True),
+    ],
+)
+def test_where_the_policy_lets_noised_integers_come_only_votes_are_decided(
+    policy: dict[str, object], *, early: bool
+) -> None:
+    rule = policy.pop("rule", "soft")
+    desk = Desk(**policy)
+    query = desk.query(rule=rule)
+    settled = desk.take(query.record, query.says("p1", SURE), query.says("p2", SURE))
+    assert [one.outcome for one in settled] == ["decided"] * early
+
+
+def test_noised_integers_that_the_policy_excludes_count_as_an_abstain() -> None:
+    """Nothing bounds them: let in, they would change what was already certain."""
+    desk = Desk()
+    query = desk.query()
+    assert desk.take(query.record, query.says("p1", 9 * OTHER, scale=1024)) == []
+    assert desk.tally.counts() == {"wrong_form": 1}
+    (settled,) = desk.take(query.says("p2", SURE), query.says("p3", SURE))
+    assert settled.outcome == "complete"
+    assert settled.missing == {"p1": Reason.WRONG_FORM}
+    allowed = Desk(rules=("soft", "hard"))
+    query = allowed.query()
+    allowed.take(query.record, query.says("p1", 9 * OTHER, scale=1024))
+    (settled,) = allowed.take(query.says("p2", SURE), query.says("p3", SURE))
+    assert label(settled) == 1
+
+
+def test_past_the_cap_a_query_is_rejected_at_once_and_no_other_pays_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(joining, "MOST_OPEN", 3)
+    desk = Desk()
+    queries = [desk.query() for _ in range(5)]
+    rejected = desk.take(*(one.record for one in queries))
+    assert [(one.outcome, one.reason) for one in rejected] == [("rejected", Reason.OVERLOADED)] * 2
+    assert [one.asked.ask for one in rejected] == [one.ask for one in queries[3:]]
+    assert desk.join.open == 3
+    assert desk.tally.counts() == {"overloaded": 2}
+    # One that is known is not judged again, open or rejected.
+    assert desk.take(queries[0].record, queries[4].record) == []
+    assert desk.tally.counts() == {"overloaded": 2, "duplicate": 2}
+    assert desk.take(queries[4].says("p1", SURE)) == []
+    assert desk.join.orphans == 0
+    # As soon as one is settled there is room for another.
+    first = queries[0]
+    assert len(desk.take(first.says("p1", SURE), first.says("p2", SURE))) == 1
+    assert desk.take(desk.query().record) == []
+    assert desk.join.open == 3
+
+
+def test_a_flood_of_queries_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "MOST_OPEN", 20)
+    desk = Desk()
+    sizes = []
+    tracemalloc.start()
+    for _ in range(4):
+        rejected = 0
+        for _ in range(10):
+            rejected += len(desk.take(*(desk.query().record for _ in range(20))))
+            assert desk.join.open == 20
+        assert rejected == 180
+        sizes.append(tracemalloc.get_traced_memory()[0])
+        desk.time.advance(10_000)
+        assert len(desk.due()) == 20
+        desk.due()
+    tracemalloc.stop()
+    assert max(sizes[1:]) < sizes[0] + 50_000  # 200 queries that stayed would be 200 kB
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+@pytest.mark.parametrize("when", [0, 100, 184])
+def test_a_wall_clock_that_steps_moves_no_deadline(step: int, when: int) -> None:
+    desk = Desk()
+    opened = desk.time.monotonic()
+    query = desk.query(deadline=200)
+    assert desk.take(query.record, query.says("p1", SURE)) == []
+    desk.time.advance(when)
+    desk.time.step(step)
+    assert desk.take(query.says("p2", UNSURE)) == []
+    closes = desk.join.next_close()
+    assert closes == pytest.approx(opened + 0.185)  # a hop before the deadline
+    desk.time.advance(184.9 - when)
+    assert desk.due() == []
+    desk.time.advance(0.2)
+    (settled,) = desk.due()
+    assert (settled.outcome, list(settled.answers)) == ("partial", ["p1", "p2"])
+    assert desk.take(query.record, query.says("p3", SURE)) == []
+    desk.time.advance(5_000)
+    assert desk.due() == []
+    assert desk.tally.counts() == {"duplicate": 1, "late": 1}
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+def test_a_query_after_the_wall_clock_stepped_has_its_own_200_ms(step: int) -> None:
+    desk = Desk()
+    desk.time.step(step)
+    query = desk.query(deadline=200)
+    assert desk.take(query.record, query.says("p1", SURE), query.says("p2", UNSURE)) == []
+    assert desk.join.next_close() == pytest.approx(desk.time.monotonic() + 0.185)
+    desk.time.advance(186)
+    (settled,) = desk.due()
+    assert settled.outcome == "partial"
+    assert desk.tally.counts() == {}
+
+
+def test_a_response_100_ms_before_its_query_counts() -> None:
+    desk = Desk()
+    query = desk.query()
+    assert desk.take(query.says("p1", SURE)) == []
+    assert desk.join.orphans == 1
+    desk.time.advance(100)
+    assert desk.take(query.record) == []
+    (settled,) = desk.take(query.says("p3", UNSURE), query.says("p2", UNSURE))
+    assert (settled.outcome, list(settled.answers)) == ("complete", ["p1", "p2", "p3"])
+    assert desk.tally.counts() == {}
+
+
+def test_a_response_1_ms_after_partial_and_the_query_again_change_nothing() -> None:
+    desk = Desk()
+    query = desk.query(deadline=200)
+    assert desk.take(query.record, query.says("p1", SURE), query.says("p2", UNSURE)) == []
+    desk.time.advance(185)
+    (settled,) = desk.due()
+    assert settled.outcome == "partial"
+    desk.time.advance(1)
+    assert desk.take(query.says("p3", SURE)) == []
+    assert desk.take(query.result(settled)) == []
+    assert desk.take(query.record) == []
+    assert desk.take(query.says("p1", SURE)) == []
+    desk.time.advance(5_000)
+    assert desk.due() == []
+    assert desk.tally.counts() == {"late": 1, "duplicate": 2}
+
+
+def test_whoever_takes_over_after_an_early_exit_repeats_nothing() -> None:
+    desk = Desk()
+    query = desk.query()
+    said = [query.says("p1", SURE), query.says("p2", SURE)]
+    (settled,) = desk.take(query.record, *said)
+    result = query.result(settled)
+    last = query.says("p3", OTHER)
+    desk.joining = desk.another()
+    desk.joining.catching_up = True
+    assert desk.take(result) == []
+    assert desk.take(query.record) == []
+    assert desk.take(*said, last) == []
+    assert desk.join.open == 0
+    desk.time.advance(500)
+    assert desk.due() == []
