@@ -31,6 +31,8 @@ _OUTCOMES = {
     "rejected": "refused at once",
 }
 
+_REFUSALS = {"late": "after the deadline, or after the query was settled"}
+
 _PROTECTIONS = {
     Protection.TRUSTED: "trusted: participants see the queries, the aggregator each "
     "answer, the client the results; the broker only who, when and how much",
@@ -80,8 +82,8 @@ def _facts(report: Report) -> Table:
     facts.add_column(style="bold", no_wrap=True, overflow="crop")
     facts.add_column()
     for name, value in (
-        ("Outcomes", _outcomes(report.counts.outcomes)),
-        ("Refusals", _counted(report.counts.refusals)),
+        ("Outcomes", _counted(report.counts.outcomes, _OUTCOMES)),
+        ("Refusals", _counted(report.counts.refusals, _REFUSALS)),
         ("Latency", _latency(report.latency)),
         ("Privacy", report.guarantee.sentence if report.guarantee else "nobody answered"),
         ("Protection", _PROTECTIONS[report.protection]),
@@ -106,10 +108,10 @@ def _latency(latency: Latency) -> str:
     )
 
 
-def _outcomes(outcomes: Mapping[str, int]) -> str:
-    meant = {f"{name} ({_OUTCOMES.get(name, name)})": count for name, count in outcomes.items()}
-    return _counted(meant)
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+def _counted(counts: Mapping[str, int], meanings: Mapping[str, str]) -> str:
+    said = [
+        f"{count} {name}" + (f" ({meanings[name]})" if name in meanings else "")
+        for name, count in counts.items()
+        if count
+    ]
+    return ", ".join(said) or "none"

@@ -121,9 +121,12 @@ class Joining:
             refusal = Refusal(Reason.OVERLOADED, f"{MOST_OPEN} queries are open")
         if refusal is not None:
             rejected = join.reject(asked, refusal.reason, ends)
-            known = isinstance(rejected, Refusal) and rejected.reason is Reason.DUPLICATE
-            self._refused(rejected if known else refusal, record)
-            return [] if isinstance(rejected, Refusal) else [rejected]
+            if isinstance(rejected, Refusal):
+                again = rejected.reason is Reason.DUPLICATE
+                self._refused(rejected if again else refusal, record)
+                return []
+            self._refused(refusal, record)
+            return [rejected]
         hop = self._seat.federation.policy.limits.hop_ms
         closes = self._seat.clock.local_time_of(BrokerMillis(header.ask.deadline - hop))
         before = join.open
