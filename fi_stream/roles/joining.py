@@ -161,7 +161,8 @@ class Joining:
 
     def _result(self, join: Join, event: Verified) -> Iterable[Settled]:
         header, record = event.header, event.record
-        self._results[record.source.number] = record.offset + 1
+        if not self.catching_up:  # else queries that are older than this one are still to be read
+            self._results[record.source.number] = record.offset + 1
         if header.reply is not None:
             asked = Asked(
                 header.reply.client,

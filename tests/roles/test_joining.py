@@ -353,6 +353,23 @@ def test_a_response_1_ms_after_partial_and_the_query_again_change_nothing() -> N
     assert desk.tally.counts() == {"late": 1, "duplicate": 2}
 
 
+def test_results_of_before_hold_the_marks_as_long_as_an_older_query_is_open() -> None:
+    """Else whoever takes over next finds a query that is settled, and not its result."""
+    desk = Desk()
+    older, query = desk.query(), desk.query()
+    (settled,) = desk.take(older.record, query.record, *(query.says(p, SURE) for p in ("p1", "p2")))
+    result = query.result(settled)
+    for _ in range(2):
+        desk.joining = desk.another()
+        desk.joining.catching_up = True
+        assert desk.take(result, older.record, query.record) == []
+        marks = desk.join.marks()
+        assert (marks.queries, marks.results) == (older.record.offset, 0)
+    desk.joining.catching_up = False
+    assert len(desk.take(older.says("p1", SURE), older.says("p2", SURE))) == 1
+    assert desk.join.marks().results is None
+
+
 def test_whoever_takes_over_after_an_early_exit_repeats_nothing() -> None:
     desk = Desk()
     query = desk.query()
