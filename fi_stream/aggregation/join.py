@@ -17,7 +17,7 @@ from fi_stream.events.refusals import Reason, Refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fi_stream.values import Instant
+    from fi_stream.values import Instant, MemberId
 
 MOST_ORPHANS = 4096
 """Responses of one participant that may wait for their queries."""
@@ -146,7 +146,7 @@ class Join:
         if entry is None or entry.asked is None:
             return None
         answers = _answers(entry)
-        missing = len(self._participants) - len(entry.given)
+        missing = len(entry.asked.participants) - len(entry.given)
         if len(answers) < self._quorum or len(answers) <= missing:
             return None
         return Candidate(entry.asked, answers, missing)

@@ -35,7 +35,7 @@ def candidate(rule: str, predictions: list[np.ndarray], missing: int) -> Candida
         f"p{number}": Given(Answered(f"p{number}", DIGEST, BrokerMillis(1)), "m", prediction)
         for number, prediction in enumerate(predictions)
     }
-    return Candidate(Asked("alice", DIGEST, ask), answers, missing)
+    return Candidate(Asked("alice", DIGEST, ask, 1, frozenset()), answers, missing)
 
 
 def decided(

@@ -74,7 +74,7 @@ class Process:
     """An aggregator of one partition, from the marks on."""
 
     def __init__(self, log: Log, *, early: bool) -> None:
-        self.join = Join(MEMBERS, QUORUM)
+        self.join = Join(QUORUM)
         self.log = log
         self.at = dict(log.marks)
         self.known = self.at["results"]
@@ -174,7 +174,7 @@ class Recovery(RuleBasedStateMachine):
             created=self.now,
             deadline=self.now + DEADLINE,
         )
-        asked = Asked("alice", number.to_bytes(32, "big"), ask)
+        asked = Asked("alice", number.to_bytes(32, "big"), ask, 1, frozenset(MEMBERS))
         ASKED[asked.key] = asked
         if appended:
             self._appends("queries", asked, asked)
