@@ -71,6 +71,7 @@ class Watch:
         self._clock = SystemClock()
         self._who = {"role": str(role), "member": member}
         self._seat: Seat | None = None
+        self._keys: Keys | None = None
         self._reader: Reader | None = None
         self._lag: dict[str, int] = {}
         self.progress = Progress(self._clock.monotonic())
@@ -78,7 +79,7 @@ class Watch:
 
     def seated(self, seat: Seat, keys: Keys, tally: Tally) -> None:
         """The role has its seat: show what is the same in every role."""
-        self._seat = seat
+        self._seat, self._keys = seat, keys
         self.progress.longest_deadline = seat.federation.policy.limits.max_deadline_ms / 1000
         self.progress.doing("reading grants")
         clock, board, progress = seat.clock, self.board, self.progress
@@ -129,13 +130,13 @@ class Watch:
         seat = self._seat
         if seat is None:
             return
-        transport = seat.transport
+        transport, lacking = seat.transport, self._keys and self._keys.lacking
         around = Surroundings(
             reachable=transport.reachable,
             skew=seat.clock.offset or 0.0,
             max_skew=seat.clock.max_skew,
             lost=transport.skipped + transport.jumped,
-            troubles=transport.troubles,
+            troubles=transport.troubles + ((lacking,) if lacking else ()),
         )
         self.progress.look(around, self._clock.monotonic())
 

@@ -79,8 +79,9 @@ class Keys:
         self.ready = asyncio.Event()
         self._purposes: dict[int, list[_Purpose]] = {}
         self._partition = Partition(catalogue().keys.name, 0)
+        self._told: set[int] = set()
         self.lacking: str | None = None
-        """Why this process cannot seal under a version of the roster that lists it."""
+        """Why this process cannot seal under the roster in effect, although that lists it."""
 
     def epoch(self, roster: int | None = None, opener: MemberId | None = None) -> OwnEpoch:
         """The epoch to seal under: for results that of the client `opener`, else the only one.
@@ -242,7 +243,7 @@ class Keys:
 
     def _identity(self, federation: Federation) -> Identity | None:
         """Our keys as that version lists them; they may have been put into their place late."""
-        identities = self._seat.identities
+        identities, version = self._seat.identities, federation.roster.version
         if (found := identities.listed(federation)) is not None:
             return found
         why = "they are not there"
@@ -250,13 +251,16 @@ class Keys:
             identities.look_again()
         except ConfigError as error:
             why = str(error)
-        if (found := identities.listed(federation)) is None:
-            self.lacking = (
-                f"version {federation.roster.version} of the roster lists other keys of "
-                f"{self._me} than {self._seat.settings.member.keys} has"
-            )
-            _log.error("keys.missing", what=self.lacking, why=why, fix="put them into its next/")
-        return found
+        if (found := identities.listed(federation)) is not None:
+            return found
+        where = self._seat.settings.member.keys
+        what = f"version {version} of the roster lists other keys of {self._me} than {where} has"
+        if version not in self._told:
+            self._told.add(version)
+            _log.error("keys.missing", what=what, why=why, fix="put them into its next/")
+        if version <= self._seat.rosters.current(self._seat.clock.now()).roster.version:
+            self.lacking = what
+        return None
 
     async def _renew(self) -> None:
         """Replace what is worn out, unless its roster was replaced itself."""

@@ -30,7 +30,7 @@ class Surroundings:
     """What a role depends on, at one moment.
 
     `skew` is the broker's clock less ours, in milliseconds, `lost` counts records skipped and
-    jumps of a log, `troubles` are those of the topics, said to a person.
+    jumps of a log, `troubles` are those of the topics and of our keys, said to a person.
     """
 
     reachable: bool

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from members import parts
+from pages import becomes, port_of, with_port
 from rosters import LEAD, asked_all_along, contributors, past, publish
 from stage import rows, until
 
@@ -138,17 +139,21 @@ async def test_keys_that_are_not_in_their_place_are_said_and_taken_up_when_they_
 ) -> None:
     monkeypatch.setattr(keys, "ANNOUNCE_EVERY", 1.0)  # what could not be opened comes again
     stage = build()
+    with_port(stage, "p1")
     fresh = Identity.generate("p1")
     following = with_keys(stage.federation, fresh.card(), revoked=False)
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
         await past(stage, await publish(stage, following))
-        assert stage.events("keys.missing")
+        assert len(stage.events("keys.missing")) == 1
+        told = await becomes(port_of(stage, "p1"), 503)
+        assert any("version 2 of the roster lists other keys of p1" in why for why in told["why"])
         without = await client.ask(rows(1)[0], deadline=2.0)
         assert (without.outcome, without.missing) == ("partial", {"p1": "silent"})
         fresh.save(stage.directory / "p1" / "keys" / "next")
         async with asyncio.timeout(20):
             while (await client.post(rows(1)[0], deadline=0.5)).outcome != "complete":
                 pass
+        await becomes(port_of(stage, "p1"), 200)
 
 
 async def test_what_is_published_stays_and_is_read_back(build: Callable[..., Stage]) -> None:
