@@ -8,6 +8,7 @@ import sys
 from stage import rows
 
 from fi_stream import connect
+from fi_stream.roles.logs import configure_logs
 
 
 async def ask_for_ever(member: str) -> None:
@@ -19,4 +20,5 @@ async def ask_for_ever(member: str) -> None:
 
 
 if __name__ == "__main__":
+    configure_logs("warning")  # on standard error
     asyncio.run(ask_for_ever(sys.argv[1]))
