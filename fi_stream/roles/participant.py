@@ -156,26 +156,25 @@ class Participant:
         asked = [query for record in records if (query := self._admit(record)) is not None]
         while asked:
             began = self._seat.clock.monotonic()
-            first, asked = self._next(asked)
-            in_time, overloaded = self._sort_out(first)
+            in_time, overloaded = self._sort_out(asked)
             # Before the pass, so that they are in time: whoever asked need not wait for us.
             await self._respond(overloaded)
-            if in_time:
-                await self._pass(in_time, off_the_loop)
-                if rows := sum(map(_rows, in_time)):
+            first, asked = self._next(in_time)
+            if first:
+                await self._pass(first, off_the_loop)
+                if rows := sum(map(_rows, first)):
                     self._pace.took(rows, self._seat.clock.monotonic() - began)
 
     def _next(self, asked: list[Asked]) -> tuple[list[Asked], list[Asked]]:
-        """What to think of now, and what later: all is one pass, unless that is far from usual.
+        """The next pass, and what is left: all is one pass, unless that is far from usual.
 
-        How long such a one takes nobody knows: those that are due first, as many as we know of, go
-        first and tell.
+        How long such a one takes is not known: as many as are, those due first, go first and tell.
         """
         if sum(map(_rows, asked)) <= self._pace.most:
             return asked, []
         ordered = sorted(asked, key=lambda query: query.event.header.ask.deadline)
-        first = max(1, bisect_right(list(accumulate(map(_rows, ordered))), self._pace.most))
-        return ordered[:first], ordered[first:]
+        most = max(1, bisect_right(list(accumulate(map(_rows, ordered))), self._pace.most))
+        return ordered[:most], ordered[most:]
 
     async def _pass(self, asked: Sequence[Asked], off_the_loop: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
