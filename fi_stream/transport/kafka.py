@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -274,8 +275,18 @@ async def _stop(producer: AIOKafkaProducer) -> None:
         # The broker is away: what it never acknowledged stays unknown. stop() cannot be called
         # again, so its parts are ended here, the sender first, which still needs the others.
         await producer._sender.close()  # noqa: SLF001 -- see above
-        producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 -- see above
+        _fail_all(producer._message_accumulator)  # noqa: SLF001 -- see above
         await producer.client.close()
+
+
+def _fail_all(accumulator: Any) -> None:
+    """End aiokafka's batches so that it complains of none: who sent them is told by the outbox."""
+    for batch in chain.from_iterable(accumulator._batches.values()):  # noqa: SLF001 -- as in _stop
+        # Else it gives an error to those that wait for its turn, and reports that there are none.
+        batch.drain_ready()
+        # Its end takes it out of these, where one that was sent before and waits again is not.
+        accumulator._pending_batches.add(batch)  # noqa: SLF001 -- as in _stop
+    accumulator.fail_all(ProducerClosed())
 
 
 def _reason(error: BaseException) -> str:

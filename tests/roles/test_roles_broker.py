@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,22 @@ async def test_a_broker_that_was_away_is_found_again_without_a_restart(
         broker.come_up()
         assert (await _recovered(client)).outcome == "complete"
         assert (await client.ask(rows(1), deadline=10.0)).outcome == "complete"
+
+
+async def test_who_leaves_while_the_broker_is_away_hears_nothing_of_what_it_gave_up(
+    build: Callable[..., Stage], broker: EmbeddedBroker
+) -> None:
+    stage, complaints = build(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    async with connect(stage.file("alice")) as client:
+        assert (await client.post(rows(1), deadline=0.1)).outcome is None
+        broker.go_down()
+        posted = [client.post(rows(1), deadline=20.0) for _ in range(5)]
+        await asyncio.sleep(0.5)
+    assert [one.result().outcome for one in posted] == [None] * 5
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
 
 
 @pytest.mark.kafka
