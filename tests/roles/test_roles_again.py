@@ -143,6 +143,7 @@ class AgainContract:
             ours = await alice.ask(ONE, query_id=theirs.query_id, deadline=5.0)
             assert ours.labels == names_of(ONE)
             assert said(await bob.find(theirs.query_id)) == said(theirs)
+            assert "unknown_epoch" not in alice.refusals
 
 
 async def test_without_a_result_asking_again_says_so_and_may_be_done_again(
