@@ -24,6 +24,7 @@ from fi_stream.roles import joining
 from fi_stream.roles.joining import Joining
 from fi_stream.roles.seat import Seat
 from fi_stream.roles.tally import Tally
+from fi_stream.sealing.identity import Identities
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.kafka import KafkaTransport
 from fi_stream.transport.port import Partition, Record
@@ -68,7 +69,8 @@ class Desk:
         seat = Seat(
             settings,
             self.members.federation,
-            self.members.identities["agg"],
+            self.members.rosters,
+            Identities(self.members.identities["agg"]),
             BrokerClock(self.time, Millis(2000)),
             KafkaTransport(Connection.of(KAFKA), self.time),
             Role.AGGREGATOR,
