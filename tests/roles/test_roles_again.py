@@ -77,7 +77,7 @@ class AgainContract:
             stage.wire("alice", Role.CLIENT) as wire,
             connect(stage.file("alice")) as client,
         ):
-            ask, event = wire.query(ONE[0], **_placed(wire), **_within(wire, 1500))
+            ask, event = wire.query(ONE[0], **_placed(wire), **_within(wire, 3000))
             assert await wire.seat.publish([event])
             result = await client.ask(OTHER, query_id=ask.query.hex(), deadline=5.0)
             assert result.outcome == "partial"
