@@ -138,7 +138,7 @@ class Stage:
             if announce:
                 await keys.announce()
             else:
-                keys._purposes = keys._missing()  # sealed under before anybody can know of them
+                keys.own.take(keys.own.missing())  # sealed under before anybody can know of them
             yield Wire(seat, keys)
 
 
@@ -207,7 +207,7 @@ class Wire:
         """A sealed query of one row, in the partition that its header names."""
         ask = self.ask(**changes)
         _, inputs = encode_rows(row, self.seat.federation.task)
-        sealed = self.keys.epoch().seal(ask, None, frame(QueryPayload(inputs=inputs)))
+        sealed = self.keys.own.find().seal(ask, None, frame(QueryPayload(inputs=inputs)))
         return ask, Outgoing(Partition("fi.queries", ask.partition), ask.query, sealed.value)
 
     async def kept(self, topic: str) -> list[Record]:

@@ -195,7 +195,7 @@ class Aggregator:
         for one, payload in zip(settled, result_payloads(settled), strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
-            epoch = self._keys.epoch(asked.roster, asked.client)
+            epoch = self._keys.own.find(asked.roster, asked.client)
             sealed = epoch.seal(asked.ask, reply, frame(payload))
             target = Partition(topic, asked.ask.partition)
             labels = tool_labels("result", task, asked.ask, outcome=one.outcome)

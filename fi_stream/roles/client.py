@@ -252,7 +252,7 @@ class Client:
                 "wait for results before you ask more, or use `stream`, which does"
             )
         query = new_query_id(self._seat.clock.now(), self._partition, self._partitions)
-        ask, sealed = seal(self._seat, self._keys.epoch(), query, self._partition, what)
+        ask, sealed = seal(self._seat, self._keys.own.find(), query, self._partition, what)
         self._put(ask, sealed.value)
         loop = asyncio.get_running_loop()
         result = Posted(loop=loop)
@@ -269,7 +269,7 @@ class Client:
                 return found
             began = self._seat.clock.monotonic()
             partition = partition_of(query, self._partitions)
-            ask, sealed = seal(self._seat, self._keys.epoch(), query, partition, what)
+            ask, sealed = seal(self._seat, self._keys.own.find(), query, partition, what)
             self._put(ask, sealed.value)
             found = await lookup.until(Instant(began + what.seconds + GRACE))
             latency = (self._seat.clock.monotonic() - began) * 1000

@@ -88,7 +88,7 @@ class Watch:
             board.show_each("dead_letters", tally.dead.counts)
         board.show("waiting_events", lambda: keys.gate.waiting)
         board.show("clock_skew_seconds", lambda: (clock.offset or 0.0) / 1000)
-        board.show("key_age_seconds", lambda: max(0, clock.now() - keys.oldest) / 1000)
+        board.show("key_age_seconds", lambda: max(0, clock.now() - keys.own.oldest) / 1000)
         board.show("partitions", lambda: progress.partitions)
         board.show("last_poll_seconds", lambda: progress.quiet(self._clock.monotonic()) or 0.0)
         board.show("skipped_records", lambda: seat.transport.skipped)
@@ -130,7 +130,7 @@ class Watch:
         seat = self._seat
         if seat is None:
             return
-        transport, lacking = seat.transport, self._keys and self._keys.lacking
+        transport, lacking = seat.transport, self._keys and self._keys.own.lacking
         around = Surroundings(
             reachable=transport.reachable,
             skew=seat.clock.offset or 0.0,

@@ -267,7 +267,7 @@ class Participant:
             kind="abstain" if isinstance(payload, Abstain) else "answer",
             model=self._answering.version,
         )
-        sealed = self._keys.epoch(header.roster).seal(ask, reply, frame(payload, room))
+        sealed = self._keys.own.find(header.roster).seal(ask, reply, frame(payload, room))
         target = Partition(catalogue().responses.name, ask.partition)
         labels = tool_labels(
             "response", header.task, ask, trace=trace_of(query.event.record.headers)

@@ -136,7 +136,7 @@ def test_a_record_is_shown_with_its_clear_header_and_a_dump_no_longer_than_asked
     async def sealed() -> bytes:
         async with stage.wire("p1", Role.PARTICIPANT, announce=False) as wire:
             reply = Reply(client="alice", digest=bytes(32), kind="abstain", model="m")
-            return wire.keys.epoch().seal(wire.ask(), reply, b"payload").value
+            return wire.keys.own.find().seal(wire.ask(), reply, b"payload").value
 
     event = asyncio.run(sealed())
     bury(letter(1, event, reason=Reason.BAD_TAG), letter(2, b"GET / HTTP/1.1\r\n\x1b[2J"))

@@ -66,7 +66,7 @@ async def test_what_is_no_event_is_named_and_what_steers_a_terminal_is_escaped(
     ):
         await wire.put("fi.responses", 2, b"\xdc\xff\xff" * 20)
         reply = Reply(client="alice", digest=bytes(32), kind="abstain", model="\x1b[2Jm")
-        sealed = wire.keys.epoch().seal(wire.ask(), reply, b"payload")
+        sealed = wire.keys.own.find().seal(wire.ask(), reply, b"payload")
         await wire.put("fi.responses", 2, sealed.value)
         config = ("fi.responses", "--config", stage.file("bob"), "--from-beginning", "--limit", "2")
         refused, hostile = map(json.loads, (await tail(*config, "--json")).splitlines())

@@ -130,11 +130,11 @@ async def test_no_plaintext_is_found_among_the_dead_letters(build: Callable[...,
         spoiled = encode_envelope(envelope.header, envelope.nonce, envelope.sealed, tags)
         await wire.put("fi.queries", ask.partition, spoiled)
         other = wire.ask()
-        opened = wire.keys.epoch().seal(other, None, b"\xff" * 4 + CANARY.tobytes() * 9)
+        opened = wire.keys.own.find().seal(other, None, b"\xff" * 4 + CANARY.tobytes() * 9)
         await wire.put("fi.queries", other.partition, opened.value)
         garbled = wire.ask()
         packed = frame(dead_letters.Refuser(member="canary-1234.5625", role="text"))
-        sealed = wire.keys.epoch().seal(garbled, None, packed)
+        sealed = wire.keys.own.find().seal(garbled, None, packed)
         await wire.put("fi.queries", garbled.partition, sealed.value)
         found = await written(wire, 3)
         reasons = [Reason.from_code(one.reason) for one in found]

@@ -127,7 +127,7 @@ class AgainContract:
             first = await client.ask(ONE, deadline=5.0)
             reply = Reply(client="alice", digest=b"?" * 32, kind="result")
             payload = frame(ResultPayload(outcome=Outcome.NO_QUORUM))
-            sealed = wire.keys.epoch(opener="alice").seal(first.ask, reply, payload)
+            sealed = wire.keys.own.find(opener="alice").seal(first.ask, reply, payload)
             await wire.put("fi.results", first.ask.partition, sealed.value, first.ask.query)
             assert said(await client.find(first.query_id)) == said(first)
             assert said(await client.ask(ONE, query_id=first.query_id)) == said(first)

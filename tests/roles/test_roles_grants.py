@@ -130,7 +130,7 @@ async def test_a_result_that_comes_before_its_grant_is_read_as_soon_as_that_come
         [waiting] = client._open.values()
         reply = Reply(client="alice", digest=waiting.digest, kind="result")
         payload = frame(ResultPayload(outcome=Outcome.NO_QUORUM))
-        sealed = wire.keys.epoch(opener="alice").seal(waiting.ask, reply, payload)
+        sealed = wire.keys.own.find(opener="alice").seal(waiting.ask, reply, payload)
         await wire.put("fi.results", waiting.ask.partition, sealed.value, waiting.ask.query)
         await asyncio.sleep(0.3)
         assert not asked.done()

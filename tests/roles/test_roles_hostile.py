@@ -180,7 +180,7 @@ async def test_another_members_answer_does_not_stand_for_a_silent_one(
         # p2 answers for another event of this id, and then for the one that was asked.
         for digest in (b"?" * 32, _digest(event.value)):
             reply = Reply(client="alice", digest=digest, kind="abstain", model="m")
-            sealed = forger.keys.epoch().seal(ask, reply, frame(Abstain(reason=1), 600))
+            sealed = forger.keys.own.find().seal(ask, reply, frame(Abstain(reason=1), 600))
             await forger.put("fi.responses", ask.partition, sealed.value, ask.query)
             await forger.put("fi.responses", ask.partition, _as_p3(sealed.value), ask.query)
         _, payload = await results.next()
