@@ -18,7 +18,7 @@ from fi_stream.errors import BrokerError
 from fi_stream.transport.port import Start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from fi_stream.clock import Clock
     from fi_stream.transport.consumer import Consumer, Reading
@@ -72,12 +72,10 @@ class Placing:
         if self._fixing is None or self._fixing.done():
             self._fixing = asyncio.create_task(self._fix(), name=f"reader.fix {self._reading}")
 
-    def find_again(self, partitions: Iterable[Partition], *, anew: bool = False) -> None:
-        """These logs do not go on where we stand, or hold what we read long ago (`anew`)."""
-        lost = frozenset(partitions)
-        self._astray |= {each: anew or self._astray.get(each, False) for each in lost}
-        self._cursor.unfix(lost)
-        self.begin()
+    def out_of_range(self, partitions: frozenset[Partition]) -> None:
+        """The logs of these do not go on where we stand."""
+        # Said again and again while we look; what is being looked for must not begin anew.
+        self._find_again(partitions & self._cursor.positions().keys(), anew=False)
 
     def topic_is_back(self, topic: str, identity: bytes | None) -> None:
         """A topic is there that was missing, or is not the one that it was."""
@@ -85,7 +83,7 @@ class Placing:
             return
         self._identities[topic] = identity
         self._anew.add(topic)
-        self.find_again(self._cursor.remembered_of(topic), anew=True)
+        self._find_again(self._cursor.remembered_of(topic), anew=True)
 
     async def done(self) -> None:
         """Wait until every position is fixed.
@@ -111,6 +109,12 @@ class Placing:
         if self._fixing is not None:
             self._fixing.cancel()
             await asyncio.gather(self._fixing, return_exceptions=True)
+
+    def _find_again(self, partitions: frozenset[Partition], *, anew: bool) -> None:
+        if partitions:
+            self._astray |= dict.fromkeys(partitions, anew)
+            self._cursor.unfix(partitions)
+            self.begin()
 
     async def _fix(self) -> None:
         """Find the position of every assigned partition, however long the broker takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
@@ -106,7 +107,10 @@ class KafkaReader:
         except TimeoutError:
             records = []
         except OutOfRange as error:
-            self._placing.find_again(error.partitions)
+            self._placing.out_of_range(error.partitions)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._placing.done()
             records = []
         except NoOffsetForPartitionError:
             records = []  # of a partition that is ours since a moment ago, and not fixed yet

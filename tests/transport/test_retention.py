@@ -201,6 +201,27 @@ async def test_a_mark_below_what_is_kept_is_a_jump_that_is_told(
     assert (jump["at"], jump["to"], jump["count"], jump["anew"]) == (1, 4, 3, False)
 
 
+async def test_a_broker_that_is_slow_to_say_where_a_log_begins_is_waited_for(
+    transport: KafkaTransport, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each fetch meanwhile says again that the position is out of range: nothing new in that."""
+    await put(transport, log, *[b"old"] * 5)
+    async with transport.reader(log.whole(Start.BEGINNING, grouped=False)) as reader:
+        reader.pause([log.here])
+        await reader.starts()
+        await log.delete_records(4)
+        asked = reader._consumer.begins
+
+        async def slow(partitions: frozenset[Partition]) -> dict[Partition, int]:
+            await asyncio.sleep(0.3)
+            return await asked(partitions)
+
+        monkeypatch.setattr(reader._consumer, "begins", slow)
+        reader.resume([log.here])
+        assert await read(reader, 1) == [b"old"]
+        assert reader.jumped == 1
+
+
 @pytest.mark.parametrize("kept", [2, 7], ids=["shorter than before", "longer than before"])
 @pytest.mark.parametrize("grouped", [True, False])
 async def test_a_topic_made_anew_is_read_from_its_beginning(
