@@ -93,6 +93,7 @@ class Watch:
         board.show("last_poll_seconds", lambda: progress.quiet(self._clock.monotonic()) or 0.0)
         board.show("skipped_records", lambda: seat.transport.skipped)
         board.show("jumps", lambda: seat.transport.jumped)
+        board.show("moved_partitions", lambda: seat.transport.moved)
         board.show("broker_reachable", lambda: seat.transport.reachable)
         board.show("ready", lambda: not progress.lacking(self._clock.monotonic()))
 
@@ -137,6 +138,7 @@ class Watch:
             max_skew=seat.clock.max_skew,
             lost=transport.skipped + transport.jumped,
             troubles=transport.troubles + ((lacking,) if lacking else ()),
+            moved=transport.moved,
         )
         self.progress.look(around, self._clock.monotonic())
 

@@ -73,6 +73,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "lag_records": Family(Kind.GAUGE, "Records appended and not read yet", "topic", _topics()),
     "skipped_records": Family(Kind.COUNTER, "Records passed over that cannot be decoded"),
     "jumps": Family(Kind.COUNTER, "Times that offsets were missing where this process read on"),
+    "moved_partitions": Family(Kind.COUNTER, "Partitions that got another leader"),
     "partitions": Family(Kind.GAUGE, "Partitions that this process holds"),
     "clock_skew_seconds": Family(Kind.GAUGE, "The broker's clock less this machine's"),
     "key_age_seconds": Family(Kind.GAUGE, "Age of the oldest key that this process seals under"),

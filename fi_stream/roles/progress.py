@@ -22,7 +22,7 @@ STUCK: Final = 60.0
 """Seconds without a poll, besides the longest deadline, after which a loop will not go on."""
 
 SHOWN: Final = 300.0
-"""Seconds for which a loss stays in sight."""
+"""Seconds for which a loss, or a move of partitions, stays in sight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,15 @@ class Surroundings:
     """What a role depends on, at one moment.
 
     `skew` is the broker's clock less ours, in milliseconds, `lost` counts records skipped and
-    jumps of a log, `troubles` are those of the topics and of our keys, said to a person.
+    jumps of a log, `moved` partitions that got another leader, `troubles` are those of the topics
+    and of our keys, said to a person.
     """
 
     reachable: bool
     skew: float = 0.0
     max_skew: float = 0.0
     lost: int = 0
+    moved: int = 0
     troubles: tuple[str, ...] = ()
 
 
@@ -54,6 +56,7 @@ class Progress:
         self._around = Surroundings(reachable=True)
         self._reached = self._back = now
         self._lost_at: Instant | None = None
+        self._moved_at: Instant | None = None
         self.longest_deadline = 0.0
         """In seconds: a loop may be busy with one query for so long."""
 
@@ -78,6 +81,8 @@ class Progress:
         """What is around the role now; to be told about once a second."""
         if around.lost > self._around.lost:
             self._lost_at = now
+        if around.moved > self._around.moved:
+            self._moved_at = now
         if around.reachable:
             if not self._around.reachable:
                 self._back = now
@@ -116,7 +121,12 @@ class Progress:
 
     def degraded(self, now: Instant) -> list[str]:
         """What is not as it should be, although the role works."""
-        if self._lost_at is None or now - self._lost_at > SHOWN:
-            return []
-        ago = now - self._lost_at
-        return [f"records were lost or could not be read, last {ago:.0f} s ago: see the log"]
+        seen = (
+            ("records were lost or could not be read", self._lost_at),
+            ("partitions got another leader", self._moved_at),
+        )
+        return [
+            f"{what}, last {now - at:.0f} s ago: see the log"
+            for what, at in seen
+            if at is not None and now - at <= SHOWN
+        ]

@@ -107,6 +107,11 @@ class KafkaTransport:
         return self._watch.troubles
 
     @property
+    def moved(self) -> int:
+        """Partitions of the topics in use that got another leader."""
+        return self._watch.moved
+
+    @property
     def skipped(self) -> int:
         """Offsets that our readers passed over because their records could not be decoded."""
         return sum(reader.skipped for reader in self._readers)

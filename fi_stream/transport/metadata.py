@@ -37,11 +37,20 @@ _NONE: Final = bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class TopicNow:
-    """One topic as the broker describes it; `identity` is None where brokers give none."""
+    """One topic as the broker describes it.
+
+    `leaders` are the brokers that lead its partitions, in their order, `identity` is None where
+    brokers give none.
+    """
 
     error: type[KafkaError]
-    partitions: int
+    leaders: tuple[int, ...]
     identity: bytes | None
+
+    @property
+    def partitions(self) -> int:
+        """How many it has."""
+        return len(self.leaders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,9 @@ def _topic(told: tuple[Any, ...]) -> tuple[str, TopicNow]:
         identity = _NONE
     else:
         code, name, identity, _, partitions, *_ = told
-    return name, TopicNow(for_code(code), len(partitions), None if identity == _NONE else identity)
+    leaders = {number: leader for _, number, leader, *_ in partitions}
+    in_order = tuple(leaders[number] for number in sorted(leaders))
+    return name, TopicNow(for_code(code), in_order, None if identity == _NONE else identity)
 
 
 class _Uuid(AbstractType[bytes]):  # type: ignore[misc] # aiokafka asks for the class

@@ -136,6 +136,10 @@ class Transport(Protocol):
         """What is wrong with the topics in use, said to a person."""
 
     @property
+    def moved(self) -> int:
+        """Partitions of the topics in use that got another leader."""
+
+    @property
     def skipped(self) -> int:
         """Offsets that our readers passed over because their records could not be decoded."""
 

@@ -23,6 +23,7 @@ _log = structlog.get_logger()
 _SAY_EVERY: Final = 5.0
 _LOOK_EVERY: Final = 2.0
 _ANSWER_WITHIN: Final = 5.0
+_NO_LEADER: Final = -1
 
 
 class Watch:
@@ -50,6 +51,8 @@ class Watch:
         self._missing: set[str] = set()
         self._recounted: dict[str, int] = {}
         self._lost = self._said = 0.0
+        self.moved = 0
+        """Partitions that got another leader."""
         self.reachable = True
         """Whether the broker answered the last time that we looked."""
 
@@ -66,6 +69,11 @@ class Watch:
         """What is wrong with the topics in use, said to a person."""
         return (
             *(f"topic {topic} is missing" for topic in sorted(self._missing)),
+            *(
+                f"topic {topic} has a partition without a leader"
+                for topic, now in sorted(self._topics.items())
+                if _NO_LEADER in now.leaders
+            ),
             *(
                 f"topic {topic} has {self._topics[topic].partitions} partitions now and had "
                 f"{had}: start this role again"
@@ -115,13 +123,24 @@ class Watch:
             return  # being made, or we may not see it
         before = self._topics[topic]
         anew = now.identity != before.identity
+        if not anew:
+            self._follow_leaders(topic, before, now)
         if not anew and topic not in self._missing:
             return
         self._missing.discard(topic)
         if anew:
+            self._topics[topic] = now
             had = self._recounted.pop(topic, before.partitions)
             if had != now.partitions:
                 self._recounted[topic] = had
-            self._topics[topic] = now
         _log.error("topic.back", topic=topic, anew=anew, partitions=now.partitions)
         self._came_back(topic, now.identity)
+
+    def _follow_leaders(self, topic: str, before: TopicNow, now: TopicNow) -> None:
+        """Readers and senders follow by themselves; this is for people."""
+        pairs = enumerate(zip(before.leaders, now.leaders, strict=False))
+        moved = [number for number, (was, leads) in pairs if was != leads]
+        if moved:
+            self._topics[topic] = now
+            self.moved += len(moved)
+            _log.warning("topic.moved", topic=topic, partitions=moved, leaders=now.leaders)

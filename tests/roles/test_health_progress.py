@@ -98,6 +98,15 @@ def test_a_clock_beyond_the_clamp_is_named(working: Progress, skew: float) -> No
     assert working.lacking(at(1)) == []
 
 
+def test_a_leader_that_moved_degrades_a_ready_role_for_a_while(working: Progress) -> None:
+    moved = Surroundings(reachable=True, max_skew=2000, moved=2)
+    working.look(moved, at(1))
+    working.look(moved, at(2))
+    assert working.lacking(at(3)) == []
+    assert working.degraded(at(3)) == ["partitions got another leader, last 2 s ago: see the log"]
+    assert working.degraded(at(2 + SHOWN)) == []
+
+
 def test_lost_records_degrade_a_ready_role_for_a_while(working: Progress) -> None:
     lost = Surroundings(reachable=True, max_skew=2000, lost=1)
     working.look(lost, at(1))

@@ -203,6 +203,9 @@ async def test_partitions_whose_leader_moved_are_read_and_written_on(
             await _goes_on(outcomes)
         assert set(outcomes) == {"complete"}
         assert not stage.events("broker.gone")
+        assert stage.events("topic.moved", topic=catalogue().results.name)
+        degraded = (await becomes(port_of(stage, "p1"), 200))["degraded"]
+        assert any("partitions got another leader" in why for why in degraded)
         await nothing_is_answered_twice(stage)
 
 
