@@ -107,6 +107,7 @@ class Sink:
     troubles: tuple[str, ...] = ()
     skipped = 0
     jumped = 0
+    moved = 0
 
     async def publish(self, _events: Sequence[Outgoing]) -> list[Appended]:
         """Nobody looks at it."""
