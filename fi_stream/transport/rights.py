@@ -12,6 +12,7 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IncompatibleBrokerVersion,
     KafkaError,
+    TopicAuthorizationFailedError,
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
@@ -46,7 +47,11 @@ async def rights(
     try:
         await client.start()
         answer = await client._send_request(_WithRights(topics))  # noqa: SLF001 -- none is public
-        told = {name: allowed for code, name, _, _, allowed in answer.topics if not code}
+        told = {
+            name: 0 if code == TopicAuthorizationFailedError.errno else allowed
+            for code, name, _, _, allowed in answer.topics
+            if code in (0, TopicAuthorizationFailedError.errno)
+        }
         if group is not None:
             told |= await _of_group(client, group)
     except (IncompatibleBrokerVersion, NotImplementedError):
