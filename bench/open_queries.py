@@ -29,9 +29,7 @@ from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fi_stream.transport.port import Appended, Outgoing, Record
     from fi_stream.values import BrokerMillis, Instant
@@ -46,6 +44,7 @@ _EACH_TAKES = 250e-6
 """Seconds that making and opening one takes at most, on a slow machine."""
 
 _GIVE_UP_AFTER = 60.0
+_LIFE_MS = 25_000
 _POLL = 500
 _LOOKS = 1000
 _EARLY_MS = 100.0
@@ -95,7 +94,7 @@ def held(queries: int) -> Held:
     seat, tally = members.seat("aggregator", Sink()), Tally("aggregator")
     joining = Joining(seat, members.gates["aggregator"], tally)
     joining.begin({0: 0})
-    source = Source(members, np.full(queries, members.clock.now() + 29_000))
+    source = Source(members, queries, lambda _: members.clock.now() + _LIFE_MS)
     gc.collect()
     tracemalloc.start()
     try:
@@ -133,7 +132,10 @@ async def _settling(queries: int, spread: float) -> Settling:
     first = now + hop + round(1000 * (1 + queries * _EACH_TAKES))
     deadlines = first + np.linspace(0, spread * 1000, queries).astype(np.int64)
     moments = begun + (deadlines - hop - now) / 1000
-    results, source = _Results(queries), Source(members, deadlines)
+    results, source = (
+        _Results(queries),
+        Source(members, queries, lambda number: int(deadlines[number])),
+    )
     seat, tally, stop = members.seat("aggregator", results), Tally("aggregator"), asyncio.Event()
     keys = members.keys(seat, tally)
     await keys.announce()
@@ -189,9 +191,10 @@ class Source:
     skipped = 0
     jumped = 0
 
-    def __init__(self, members: InProcess, deadlines: NDArray[np.int64]) -> None:
+    def __init__(self, members: InProcess, queries: int, deadline: Callable[[int], int]) -> None:
         self._members = members
-        self._deadlines = deadlines
+        self._count = queries
+        self._deadline = deadline
         _, inputs = encode_rows(job.questions().rows[0], members.federation.task)
         self._payload = frame(QueryPayload(inputs=inputs))
         topics = catalogue()
@@ -203,7 +206,7 @@ class Source:
 
     def take(self, most: int) -> list[Record]:
         """The next queries; they are numbered by their ids and offsets."""
-        numbers = range(self._read, min(self._read + most, len(self._deadlines)))
+        numbers = range(self._read, min(self._read + most, self._count))
         self._read = numbers.stop
         return [self._record(number) for number in numbers]
 
@@ -241,7 +244,7 @@ class Source:
         """Nobody reads this again."""
 
     def _record(self, number: int) -> Record:
-        ask = self._members.ask(number.to_bytes(16, "big"), int(self._deadlines[number]))
+        ask = self._members.ask(number.to_bytes(16, "big"), self._deadline(number))
         sealed = self._members.epochs["client"].seal(ask, None, self._payload)
         return self._members.record(self._queries.topic, ask.query, sealed.value, number)
 
