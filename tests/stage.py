@@ -15,9 +15,11 @@ import structlog
 from members import TASK
 from structlog.testing import capture_logs
 
+from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import QueryPayload, ResultPayload, frame
 from fi_stream.events.query_id import new_query_id
+from fi_stream.events.refusals import Refusal
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
 from fi_stream.federation.policy import Limits, Policy
@@ -33,6 +35,7 @@ from fi_stream.roles.tally import Tally
 from fi_stream.sealing.gate import Verified
 from fi_stream.sealing.identity import Identity
 from fi_stream.sealing.published import RosterKey
+from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.embedded import EmbeddedBroker
 from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 
@@ -266,6 +269,23 @@ class Results:
             assert isinstance(event, Verified), event
             if event.header.reply.client == self.wire.seat.settings.id:
                 self.found.append((event, event.open(ResultPayload)))
+
+
+async def nothing_is_answered_twice(stage: Stage) -> None:
+    """Of each query at most one result, and of each participant at most one response.
+
+    A send that was not acknowledged may be there again, the same to the byte.
+    """
+    async with stage.wire("bob", Role.CLIENT, announce=False) as wire:
+        for topic in (catalogue().responses.name, catalogue().results.name):
+            seen: dict[tuple[bytes, str], bytes] = {}
+            for record in await wire.kept(topic):
+                decoded = decode_envelope(record.value)
+                assert not isinstance(decoded, Refusal)
+                header = decoded[1]
+                if header.task == stage.federation.task.hash:
+                    first = seen.setdefault((header.ask.query, header.sender), record.value)
+                    assert first == record.value, topic
 
 
 def build(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import stage as staging
-from stage import rows
+from pages import becomes, port_of, with_port
+from stage import nothing_is_answered_twice, rows
 
 from fi_stream import BrokerError, connect
 from fi_stream.roles.aggregator import run_aggregator
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from stage import Stage
 
 EVERYONE = ("agg", "p1", "p2", "p3")
+AWAY = [float(seconds) for seconds in os.environ.get("FI_BROKER_AWAY", "0").split(",")]
+"""For how many seconds, besides its start, the broker is away."""
 
 
 @pytest.fixture
@@ -101,8 +105,10 @@ async def test_who_leaves_while_the_broker_is_away_hears_nothing_of_what_it_gave
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("away", AWAY)
 async def test_apache_kafka_that_was_restarted_is_found_again_without_a_restart_of_ours(
-    tmp_path: Path, logs: list[MutableMapping[str, Any]]
+    tmp_path: Path, logs: list[MutableMapping[str, Any]], away: float
 ) -> None:
     if (absent := missing()) is not None:
         pytest.skip(f"no Apache Kafka: {absent}")
@@ -110,13 +116,24 @@ async def test_apache_kafka_that_was_restarted_is_found_again_without_a_restart_
         await apply(Connection.to(broker.bootstrap))
         stage = staging.build(tmp_path / "federation", broker.bootstrap)
         stage.logs = logs
+        with_port(stage, "agg")
         async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
             assert (await client.ask(rows(1), deadline=10.0)).outcome == "complete"
-            await asyncio.to_thread(broker.stop)
+            await asyncio.to_thread(broker.kill)
+            during = [client.post(row, deadline=2.0) for row in rows(3)]
+            why = (await becomes(port_of(stage, "agg"), 503))["why"]
+            assert any(one.startswith("broker unreachable for ") for one in why), why
+            await asyncio.sleep(away)
             await asyncio.to_thread(broker.start)
             assert (await _recovered(client)).outcome == "complete"
+            assert (await becomes(port_of(stage, "agg"), 200, within=30.0))["why"] == []
             results = [one async for one in client.stream(rows(20), deadline=10.0)]
             assert {result.outcome for result in results} == {"complete"}
+            assert {(await one).outcome for one in during} <= {None, "complete"}
+            [gone, *_], [back, *_] = stage.events("broker.gone"), stage.events("broker.back")
+            assert gone["bootstrap"] == broker.bootstrap
+            assert back["seconds"] >= away
+            await nothing_is_answered_twice(stage)
 
 
 async def _recovered(client: Any) -> Any:

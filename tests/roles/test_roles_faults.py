@@ -13,12 +13,9 @@ import stage as staging
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from pages import becomes, get, port_of, with_port
-from stage import rows, until
+from stage import nothing_is_answered_twice, rows, until
 
 from fi_stream import connect
-from fi_stream.events.envelope import decode_envelope
-from fi_stream.events.refusals import Refusal
-from fi_stream.federation.roster import Role
 from fi_stream.transport.apache import ApacheBroker, missing
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
@@ -82,23 +79,6 @@ async def recovered(client: Client) -> None:
     async with asyncio.timeout(40):
         while (await client.post(rows(1), deadline=2.0)).outcome != "complete":
             pass
-
-
-async def nothing_is_answered_twice(stage: Stage) -> None:
-    """Of each query at most one result, and of each participant at most one response.
-
-    A send that was not acknowledged may be there again, the same to the byte.
-    """
-    async with stage.wire("bob", Role.CLIENT, announce=False) as wire:
-        for topic in (catalogue().responses.name, catalogue().results.name):
-            seen: dict[tuple[bytes, str], bytes] = {}
-            for record in await wire.kept(topic):
-                decoded = decode_envelope(record.value)
-                assert not isinstance(decoded, Refusal)
-                header = decoded[1]
-                if header.task == stage.federation.task.hash:
-                    first = seen.setdefault((header.ask.query, header.sender), record.value)
-                    assert first == record.value, topic
 
 
 @asynccontextmanager

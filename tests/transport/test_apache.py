@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import socket
@@ -103,7 +104,8 @@ async def test_a_broker_that_restarts_loses_nothing_and_ends_nothing() -> None:
 @pytest.mark.kafka
 @needs_kafka
 async def test_closing_while_the_broker_is_away_takes_bounded_time() -> None:
-    before = asyncio.all_tasks()
+    before, complaints = asyncio.all_tasks(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
     with ApacheBroker() as broker:
         connection = Connection.to(broker.bootstrap)
         await topics.apply(connection)
@@ -121,6 +123,9 @@ async def test_closing_while_the_broker_is_away_takes_bounded_time() -> None:
     assert time.monotonic() - closing < 15
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
 
 
 @pytest.mark.kafka
