@@ -39,8 +39,6 @@ _COMMON: Final = {
     "num.network.threads": "2",
     "num.io.threads": "4",
     "log.cleaner.dedupe.buffer.size": "4194304",
-}
-_CLUSTER: Final = {
     "min.insync.replicas": "1",
     # A killed broker is missed, and taken back, when the session of its past life is over.
     "broker.session.timeout.ms": "3000",
@@ -140,7 +138,6 @@ def _nodes(port: int, brokers: int, settings: Mapping[str, str]) -> list[ApacheN
     replicas = str(min(3, brokers))
     common = {
         **_COMMON,
-        **(_CLUSTER if apart else {}),
         "controller.quorum.voters": f"{_CONTROLLER if apart else 1}@127.0.0.1:{controller}",
         "default.replication.factor": replicas,
         "offsets.topic.replication.factor": replicas,

@@ -17,6 +17,7 @@ from fi_stream.clock import SystemClock
 from fi_stream.errors import BrokerError, ConfigError, SendUnknown, TopicError
 from fi_stream.transport.catalogue import Topic, catalogue
 from fi_stream.transport.connection import Connection
+from fi_stream.transport.consumer import Consumer
 from fi_stream.transport.embedded import EmbeddedBroker
 from fi_stream.transport.kafka import KafkaTransport
 from fi_stream.transport.port import Assigned, Group, Outgoing, Partition, Start
@@ -486,6 +487,22 @@ class TestKafkaTransport(TransportContract):
                     }
             while first.assignment_changed() != everything:
                 await first.poll(0.1)
+
+    async def test_a_group_is_shared_out_while_the_broker_does_not_say_where_to_begin(
+        self, transport: KafkaTransport, topic: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Heartbeats stop while an assignment is taken in: that waits for no answer."""
+
+        async def never(_consumer: Consumer, _partition: Partition) -> int:
+            await asyncio.Event().wait()
+            return 0
+
+        monkeypatch.setattr(Consumer, "committed", never)
+        what = Group(f"g.{topic}", (topic,), Start.BEGINNING)
+        async with transport.reader(what) as first:
+            assert first.assignment_changed() == all_of(topic)
+            async with transport.reader(what) as second:
+                await until_shared(first, second, all_of(topic))
 
     async def test_after_a_rebalance_pauses_are_as_the_owner_left_them(
         self, transport: KafkaTransport, topic: str
