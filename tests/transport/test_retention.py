@@ -255,3 +255,6 @@ async def test_a_topic_made_anew_is_read_from_its_beginning(
         assert await read(reader, 1) == [b"last"]
     [jump] = [one for one in logs if one["event"] == "reader.jumped"]
     assert (jump["at"], jump["to"], jump["anew"]) == (5, 0, True)
+    if grouped:
+        async with transport.reader(what) as again:
+            assert (await again.starts())[log.here] == min(5, kept)
