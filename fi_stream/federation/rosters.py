@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fi_stream.federation.roster import Role
     from fi_stream.values import MemberId
 
-KEPT = Millis(3_600_000)
-"""How long a version is still used that was replaced: for results of queries that were open."""
+RECENT = Millis(3_600_000)
+"""How long a version that was replaced is on people's minds: queries under it may be open."""
 
 MOST_VERSIONS = 16
 """Versions remembered; the oldest go first."""
@@ -82,9 +82,13 @@ class Rosters:
         """The signed event of the version in effect; None when it is only in our file."""
         return self._at(now).value
 
-    def in_use(self, now: BrokerMillis) -> list[Federation]:
-        """Versions under which events may still be sealed, oldest first: old, current and next."""
-        return [each.federation for each in self._versions.values() if now < each.replaced + KEPT]
+    def all(self) -> list[Federation]:
+        """Every version under which an event may be found, oldest first: old, current and next."""
+        return [each.federation for each in self._versions.values()]
+
+    def recent(self, version: int, now: BrokerMillis) -> bool:
+        """Whether a known version is in effect, will be, or was until a short time ago."""
+        return now < self._versions[version].replaced + RECENT
 
     def listed(self, member: MemberId, role: Role, now: BrokerMillis) -> bool:
         """Whether a member has that role now or will have, or has queries to finish that are open.

@@ -80,7 +80,7 @@ class Keys:
         Raises:
             BrokerError: the broker refused one: nobody could read what we seal.
         """
-        if not (await self._publish(self.own.all()) and await self._prepare()):
+        if not (await self._publish(self.own.to_announce()) and await self._prepare()):
             raise BrokerError(
                 f"the broker does not take the grants of {self._me} on "
                 f"{self._partition.topic}: give this member's user the right to write there, and "
@@ -115,7 +115,7 @@ class Keys:
             if clock.monotonic() >= next_round:
                 next_round = clock.monotonic() + ANNOUNCE_EVERY
                 await self._renew()
-                await self._publish(self.own.all())
+                await self._publish(self.own.to_announce())
 
     async def read_grants(self) -> None:
         """Take in the rosters and the grants of others, from the oldest that is kept, for ever."""

@@ -1,7 +1,7 @@
 """The epochs of one process, for each version of the roster that it may seal under.
 
-There are some for the next version ahead of its moment, and for the last one while queries that
-were asked under it are still open. Nothing is published here.
+There are some for the next version ahead of its moment, and for those before, under which queries
+may still be open. Nothing is published here.
 """
 
 from __future__ import annotations
@@ -78,24 +78,30 @@ class OwnEpochs:
         ours = self._purposes.get(self.current, ())
         return min((BrokerMillis(each.epoch.epoch.created) for each in ours), default=now)
 
-    def all(self) -> list[OwnEpoch]:
-        """All that may be sealed under."""
-        return [each.epoch for purposes in self._purposes.values() for each in purposes]
+    def to_announce(self) -> list[OwnEpoch]:
+        """All that others may need; whoever asks for an old one takes it from its first grant."""
+        rosters, now = self._seat.rosters, self._seat.clock.now()
+        return [
+            each.epoch
+            for number, purposes in self._purposes.items()
+            if rosters.of(number) is not None and rosters.recent(number, now)
+            for each in purposes
+        ]
 
     def of(self, roster: int) -> list[OwnEpoch]:
         """Those of one version."""
         return [each.epoch for each in self._purposes.get(roster, ())]
 
     def missing(self) -> dict[int, list[Purpose]]:
-        """New ones for versions that have none; those of versions that are over are dropped."""
-        in_use = {
-            federation.roster.version: federation
-            for federation in self._seat.rosters.in_use(self._seat.clock.now())
-        }
-        self._purposes = {n: ours for n, ours in self._purposes.items() if n in in_use}
+        """New ones for versions that have none; those of versions that are forgotten are dropped.
+
+        However old a query is that an aggregator finds open, its result can be sealed.
+        """
+        known = {each.roster.version: each for each in self._seat.rosters.all()}
+        self._purposes = {n: ours for n, ours in self._purposes.items() if n in known}
         self.lacking = None
         made = {}
-        for number, federation in in_use.items():
+        for number, federation in known.items():
             member = federation.member(self._me)
             if number in self._purposes or member is None or self._seat.role not in member.roles:
                 continue

@@ -11,7 +11,7 @@ from members import cast
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.changes import with_member, without_member
 from fi_stream.federation.roster import Role
-from fi_stream.federation.rosters import KEPT, MOST_VERSIONS, Published, Rosters
+from fi_stream.federation.rosters import MOST_VERSIONS, RECENT, Published, Rosters
 from fi_stream.sealing.identity import Identity
 from fi_stream.values import BrokerMillis
 
@@ -97,11 +97,12 @@ def test_old_versions_are_let_go() -> None:
     rosters = Rosters(version(1))
     for number in range(2, 3 * MOST_VERSIONS):
         rosters.add(published(version(number), number))
-    assert len(rosters.in_use(BrokerMillis(0))) == MOST_VERSIONS
     newest = 3 * MOST_VERSIONS - 1
-    left = [each.roster.version for each in rosters.in_use(BrokerMillis(newest + KEPT))]
-    assert left == [newest]
+    kept = [each.roster.version for each in rosters.all()]
+    assert kept == list(range(newest + 1 - MOST_VERSIONS, newest + 1))
     assert rosters.of(1) is None
+    late = BrokerMillis(newest + RECENT)
+    assert [number for number in kept if rosters.recent(number, late)] == [newest]
 
 
 def test_a_member_that_comes_back_is_not_revoked_any_more() -> None:
