@@ -93,12 +93,12 @@ class BrokerClock:
         """Learn from one acknowledgement: the append fell between `sent` and now.
 
         So much is certain, and no more: one that took long, because the machine or the broker stood
-        still, says little, and must not move what quicker ones have shown.
+        still, says little, and must move neither what quicker ones have shown nor, before them, a
+        clock that is right.
         """
         least = appended - self._local()
         most = appended + 1 - self._local_at(sent)  # append times are cut to milliseconds
-        known = (least + most) / 2 if self.offset is None else self.offset
-        self.offset = max(least, min(most, known))
+        self.offset = max(least, min(most, self.offset or 0.0))
 
     @property
     def skewed(self) -> bool:

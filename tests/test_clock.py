@@ -12,11 +12,13 @@ AHEAD = 250
 """Milliseconds that the broker's clock is ahead of ours."""
 
 
-def acknowledge(clock: BrokerClock, manual: ManualClock, there: int, back: int) -> None:
+def acknowledge(
+    clock: BrokerClock, manual: ManualClock, there: int, back: int, ahead: int = AHEAD
+) -> None:
     """One send that took `there` milliseconds to be appended, and `back` to be acknowledged."""
     sent = manual.monotonic()
     manual.advance(there)
-    appended = BrokerMillis(manual.wall() + AHEAD)
+    appended = BrokerMillis(manual.wall() + ahead)
     manual.advance(back)
     clock.acknowledged(sent, appended)
 
@@ -29,6 +31,17 @@ def test_an_acknowledgement_that_took_long_moves_no_deadline(slow: list[tuple[in
     for there, back in slow:
         acknowledge(clock, manual, there, back)
         assert abs(clock.now() - (manual.wall() + AHEAD)) <= 2
+
+
+@given(trips=st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900)), max_size=9))
+def test_a_clock_that_is_right_is_believed_however_slow_the_first_answers_are(
+    trips: list[tuple[int, int]],
+) -> None:
+    manual = ManualClock()
+    clock = BrokerClock(manual, Millis(5_000))
+    for there, back in trips:
+        acknowledge(clock, manual, there, back, ahead=0)
+        assert clock.now() == manual.wall()
 
 
 @given(trips=st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900)), min_size=1, max_size=9))
