@@ -26,7 +26,7 @@ pytestmark = pytest.mark.kafka
 
 
 class Log:
-    """One partition of a topic of its own, and what happens to it."""
+    """One of the two partitions of a topic of its own, and what happens to it."""
 
     def __init__(self, bootstrap: str, admin: AIOKafkaAdminClient) -> None:
         self.here = Partition(f"test.{uuid4().hex}", 0)
@@ -42,7 +42,7 @@ class Log:
     async def make(self) -> None:
         while True:  # a deletion takes a moment
             try:
-                await self._admin.create_topics([NewTopic(self.here.topic, 1, 1)])
+                await self._admin.create_topics([NewTopic(self.here.topic, 2, 1)])
             except TopicAlreadyExistsError:
                 await asyncio.sleep(0.02)
             else:
@@ -204,9 +204,9 @@ async def test_a_mark_below_what_is_kept_is_a_jump_that_is_told(
 async def test_a_broker_that_is_slow_to_say_where_a_log_begins_is_waited_for(
     transport: KafkaTransport, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each fetch meanwhile says again that the position is out of range: nothing new in that."""
+    """Each fetch meanwhile, for the other partition, says again that this one is out of range."""
     await put(transport, log, *[b"old"] * 5)
-    async with transport.reader(log.whole(Start.BEGINNING, grouped=False)) as reader:
+    async with transport.reader(log.whole(Start.BEGINNING, grouped=True)) as reader:
         reader.pause([log.here])
         await reader.starts()
         await log.delete_records(4)
@@ -254,7 +254,9 @@ async def test_a_topic_made_anew_is_read_from_its_beginning(
         await put(other, log, b"last")
         assert await read(reader, 1) == [b"last"]
     [jump] = [one for one in logs if one["event"] == "reader.jumped"]
-    assert (jump["at"], jump["to"], jump["anew"]) == (5, 0, True)
+    # What a longer log has at our place may have been read before it was known for another.
+    assert 5 <= jump["at"] <= max(5, kept)
+    assert (jump["to"], jump["anew"]) == (0, True)
     if grouped:
         async with transport.reader(what) as again:
             assert (await again.starts())[log.here] == min(5, kept)
