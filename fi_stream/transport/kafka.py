@@ -41,6 +41,7 @@ _log = structlog.get_logger()
 _SAY_EVERY: Final = 5.0
 _LONGEST_BACKOFF: Final = 2.0
 _ONE_TRY: Final = 10.0
+_RETRY: Final = 0.2
 _GOODBYE: Final = 3.0
 
 
@@ -180,7 +181,7 @@ class KafkaTransport:
             BrokerError: the broker could not be reached, or the group not joined, in time.
         """
         topics = what.topics if isinstance(what, Group) else {p.topic for p in what.partitions}
-        counts = {topic: await self.partition_count(topic) for topic in sorted(topics)}
+        counts = {topic: await self._count_at_last(topic) for topic in sorted(topics)}
         if isinstance(what, Assigned):
             for topic, number in what.partitions:
                 self._check_number(topic, number, counts[topic])
@@ -256,6 +257,17 @@ class KafkaTransport:
             "max_batch_size": self.connection.number("message.max.bytes"),
             "request_timeout_ms": self.connection.number("delivery.timeout.ms"),
         }
+
+    async def _count_at_last(self, topic: str) -> int:
+        """The partitions of a topic, of a broker that may have gone away since we found it."""
+        until = self._clock.monotonic() + self._give_up_after
+        while True:
+            try:
+                return await self.partition_count(topic)
+            except BrokerError:
+                if self._clock.monotonic() >= until:
+                    raise
+                await asyncio.sleep(_RETRY)
 
     async def _describe(self, topics: list[str]) -> Described:
         """The broker's word about these topics (none: about the cluster alone)."""
