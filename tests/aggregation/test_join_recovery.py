@@ -40,7 +40,8 @@ LAG = 40
 SKEW = 100
 MOST_ASKED = 3
 TOPICS = ("results", "queries", "responses")
-PREDICTIONS = [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.2, 0.3, 0.5], [0.0, 0.0, 1.0]]
+RULE = st.sampled_from(["soft", "hard", "entropy"])
+SAID = st.sampled_from([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.2, 0.3, 0.5], None])
 
 
 def instant(millis: int) -> Instant:
@@ -80,6 +81,7 @@ class Process:
         self.known = self.at["results"]
         self.early = early
         self.sending: list[Settled] = []
+        self.seen: set[Key] = set()
 
     def catch_up(self, now: int) -> None:
         """Results first, so that nothing is settled twice; then the rest."""
@@ -99,25 +101,26 @@ class Process:
         match record.what:
             case Settled() as settled:
                 self.known = offset + 1 if live else self.known
+                self.seen.add(record.key)
                 self.join.settled_elsewhere(settled.asked, ends)
             case Asked() as asked if record.at <= asked.ask.deadline:
                 mine = replace(asked, offset=offset, results=self.known)
                 closes = instant(asked.ask.deadline - HOP)
                 done, _ = self.join.query(mine, closes, ends)
-                self._sends(record.key, done)
+                self._settled(record.key, done)
             case Given() as given:
                 answered = replace(given.answered, offset=offset)
                 time = instant(now) if live else Instant(0.0)
                 if self.join.refuse_response(record.key, answered, ends, time) is None:
                     mine = replace(given, answered=answered)
-                    self._sends(record.key, self.join.response(record.key, mine, ends))
+                    self._settled(record.key, self.join.response(record.key, mine, ends))
 
     def close(self, now: int) -> None:
         """What is due is settled once all is read that was appended until now."""
         end = self.log.ends()["responses"]
         while self.at["responses"] < end:
             self.read("responses", now)
-        self.sending += self.join.due(instant(now))
+        self._send(self.join.due(instant(now)))
 
     def keep_up(self, now: int) -> None:
         """Read whatever has been there for long."""
@@ -132,11 +135,15 @@ class Process:
             mark = getattr(marks, topic)
             self.log.marks[topic] = self.at[topic] if mark is None else min(self.at[topic], mark)
 
-    def _sends(self, key: Key, done: Settled | None) -> None:
+    def _settled(self, key: Key, done: Settled | None) -> None:
         candidate = self.join.candidate(key) if self.early and done is None else None
         if candidate is not None and certain([candidate], noised=False) == [True]:
             done = self.join.decide(candidate)
-        self.sending += [done] if done else []
+        self._send([done] if done else [])
+
+    def _send(self, settled: list[Settled]) -> None:
+        assert not self.seen & {one.asked.key for one in settled}, "it has seen a result"
+        self.sending += settled
 
 
 ASKED: dict[Key, Asked] = {}
@@ -159,25 +166,23 @@ class Recovery(RuleBasedStateMachine):
 
     @initialize()
     def something_is_asked(self) -> None:
-        self.a_query_is_made("soft", appended=True)
+        asked = self._make("soft")
+        self._appends("queries", asked, asked)
 
     @precondition(lambda _: len(ASKED) < MOST_ASKED)
-    @rule(rule_name=st.sampled_from(["soft", "hard", "entropy"]), appended=st.booleans())
-    def a_query_is_made(self, rule_name: str, *, appended: bool) -> None:
-        number = len(ASKED)
-        ask = Ask(
-            query=number.to_bytes(16, "big"),
-            partition=0,
-            rule=rule_name,
-            rows=1,
-            protection="trusted",
-            created=self.now,
-            deadline=self.now + DEADLINE,
-        )
-        asked = Asked("alice", number.to_bytes(32, "big"), ask, 1, frozenset(MEMBERS))
-        ASKED[asked.key] = asked
-        if appended:
-            self._appends("queries", asked, asked)
+    @rule(rule_name=RULE)
+    def a_query_is_made(self, rule_name: str) -> None:
+        """By a client that appends it later, or never."""
+        self._make(rule_name)
+
+    @precondition(lambda self: self.process and len(ASKED) < MOST_ASKED)
+    @rule(rule_name=RULE, says=SAID)
+    def a_query_is_asked_and_answered(self, rule_name: str, says: list[float] | None) -> None:
+        asked = self._make(rule_name)
+        self._appends("queries", asked, asked)
+        self._respond(asked, dict.fromkeys(MEMBERS, says))
+        for topic in TOPICS:
+            self.records_are_read(topic, 100)
 
     @rule(data=st.data())
     def a_query_is_appended(self, data: st.DataObject) -> None:
@@ -187,78 +192,73 @@ class Recovery(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        said=st.dictionaries(
-            st.sampled_from(MEMBERS), st.sampled_from([*PREDICTIONS, None]), min_size=1
-        ),
+        said=st.dictionaries(st.sampled_from(MEMBERS), SAID, min_size=1),
+        closing=st.booleans(),
     )
     def responses_are_appended(
-        self, data: st.DataObject, said: dict[str, list[float] | None]
+        self, data: st.DataObject, said: dict[str, list[float] | None], *, closing: bool
     ) -> None:
-        """Perhaps before their query, perhaps another one than the same members gave before."""
+        """Perhaps before their query, perhaps others than the same members gave before.
+
+        Perhaps at the last moment before their query closes.
+        """
         asked = self._some(data)
-        for member, says in said.items():
-            answered = Answered(member, asked.digest, BrokerMillis(self.now))
-            prediction = None if says is None else np.array([says])
-            reason = Reason.OVERLOADED if says is None else None
-            given = Given(answered, f"model of {member}", prediction, reason)
-            self._appends("responses", asked, given)
+        if closing:
+            self.time_passes(asked.ask.deadline - HOP - 1 - self.now, looks=False)
+        self._respond(asked, said)
+        if closing:
+            self.time_passes(1, looks=True)
 
     @precondition(lambda self: self.process)
-    @rule(topic=st.sampled_from(TOPICS), count=st.integers(1, 5))
+    @rule(topic=st.sampled_from(TOPICS), count=st.sampled_from([1, 2, 10]))
     def records_are_read(self, topic: str, count: int) -> None:
         end = self.log.ends()[topic]
         for _ in range(min(count, end - self.process.at[topic])):
             self.process.read(topic, self.now)
 
-    @precondition(lambda self: self.process)
-    @rule()
-    def deadlines_are_looked_at(self) -> None:
-        self.process.close(self.now)
+    @rule(millis=st.sampled_from([0, 1, 14, 16, 100, 500]), looks=st.booleans())
+    def time_passes(self, millis: int, *, looks: bool) -> None:
+        ends = self.now + millis
+        while self.now < ends:
+            self.now = min(ends, self.now + LAG)
+            if self.process is not None:
+                self.process.keep_up(self.now)
+        if self.process is not None and looks:
+            self.process.close(self.now)
 
-    @rule(millis=st.sampled_from([1, 14, 15, 16, 100, 484, 485, 500]))
-    def time_passes(self, millis: int) -> None:
-        if self.process is not None:
-            while millis > LAG:
-                self.time_passes(LAG)
-                millis -= LAG
-        self.now += millis
-        if self.process is not None:
-            self.process.keep_up(self.now)
-
-    @rule(data=st.data(), around=st.sampled_from([-1, 0, 1, HOP, HOP + 1]))
-    def time_comes_to_where_a_query_closes(self, data: st.DataObject, around: int) -> None:
+    @rule(data=st.data(), around=st.sampled_from([-1, 0, 1, HOP + 1]), looks=st.booleans())
+    def time_comes_to_where_a_query_closes(
+        self, data: st.DataObject, around: int, *, looks: bool
+    ) -> None:
         closes = self._some(data).ask.deadline - HOP + around
-        if closes > self.now:
-            self.time_passes(closes - self.now)
+        self.time_passes(closes - self.now, looks=looks)
 
-    @precondition(lambda self: self.process and self.process.sending)
-    @rule()
-    def results_are_acknowledged(self) -> None:
+    @precondition(lambda self: self.process)
+    @rule(commits=st.booleans())
+    def results_are_acknowledged(self, *, commits: bool) -> None:
         self._append(self.process.sending)
         self.process.sending = []
-
-    @precondition(lambda self: self.process and not self.process.sending)
-    @rule()
-    def marks_are_committed(self) -> None:
-        self.process.commit()
-        marks = self.log.marks
-        unsettled = {key for key in ASKED if not self.log.results(key)}
-        for topic in ("queries", "responses"):
-            for record in self.log.records[topic][: marks[topic]]:
-                asked = ASKED[record.key]
-                could_count = record.at <= asked.ask.deadline and self.now <= asked.ask.deadline
-                first = topic == "responses" or not self._appended(record.key, marks[topic])
-                assert record.key not in unsettled or not could_count or not first, topic
+        if commits:
+            self.process.commit()
+            self._check_marks()
 
     @precondition(lambda self: self.process)
-    @rule(arrive=st.sampled_from(["never", "now", "later"]))
-    def the_process_dies(self, arrive: str) -> None:
+    @rule(arrive=st.sampled_from(["never", "now", "later"]), another=st.booleans())
+    def the_process_dies(self, arrive: str, *, another: bool) -> None:
         """Of what it was sending nobody knows whether it arrived, or when."""
         if arrive == "now":
             self._append(self.process.sending)
         elif arrive == "later":
             self.underway += self.process.sending
         self.process = None
+        if another:
+            self.another_takes_over()
+
+    @precondition(lambda self: self.process is None)
+    @rule()
+    def another_takes_over(self) -> None:
+        self.process = Process(self.log, early=self.early)
+        self.process.catch_up(self.now)
 
     @precondition(lambda self: self.underway)
     @rule()
@@ -267,18 +267,11 @@ class Recovery(RuleBasedStateMachine):
         self._append(self.underway)
         self.underway = []
 
-    @precondition(lambda self: self.process is None)
-    @rule()
-    def another_takes_over(self) -> None:
-        self.process = Process(self.log, early=self.early)
-        self.process.catch_up(self.now)
-
     @invariant()
     def a_query_has_one_result_unless_one_was_underway(self) -> None:
         """Or unless it was asked again: whoever takes over may know the copy alone."""
         for key in ASKED:
-            again = sum(one.key == key for one in self.log.records["queries"]) - 1
-            allowed = 1 + max(0, again) + self.delayed[key]
+            allowed = max(1, self._times(key)) + self.delayed[key]
             assert len(self.log.results(key)) <= allowed
 
     def teardown(self) -> None:
@@ -286,9 +279,8 @@ class Recovery(RuleBasedStateMachine):
         if self.process is None:
             self.another_takes_over()
         for _ in range(2):
-            self.time_passes(2 * DEADLINE)
-            self.process.close(self.now)
-            self.results_are_acknowledged()
+            self.time_passes(2 * DEADLINE, looks=True)
+            self.results_are_acknowledged(commits=False)
         self.process.catch_up(self.now)
         self.a_query_has_one_result_unless_one_was_underway()
         expected = self._replayed()
@@ -307,8 +299,46 @@ class Recovery(RuleBasedStateMachine):
         self.process.commit()
         assert self.log.marks == self.log.ends()
 
+    def _check_marks(self) -> None:
+        """What is not settled lies behind them, and so does the result of what is."""
+        marks = self.log.marks
+        unsettled = {key for key in ASKED if not self.log.results(key)}
+        for topic in ("queries", "responses"):
+            for record in self.log.records[topic][: marks[topic]]:
+                deadline = ASKED[record.key].ask.deadline
+                matters = record.at <= deadline and (topic == "queries" or self.now <= deadline)
+                copied = topic == "queries" and self._times(record.key, marks[topic])
+                assert not matters or copied or record.key not in unsettled, topic
+        for record in self.log.records["queries"][marks["queries"] :]:
+            known = [one.key for one in self.log.records["results"][: marks["results"]]]
+            repeated = self._times(record.key) > 1 or self.delayed[record.key]
+            assert repeated or record.key not in known, "results"
+
     def _some(self, data: st.DataObject) -> Asked:
         return ASKED[data.draw(st.sampled_from(sorted(ASKED)))]
+
+    def _make(self, rule_name: str) -> Asked:
+        number = len(ASKED)
+        ask = Ask(
+            query=number.to_bytes(16, "big"),
+            partition=0,
+            rule=rule_name,
+            rows=1,
+            protection="trusted",
+            created=self.now,
+            deadline=self.now + DEADLINE,
+        )
+        asked = Asked("alice", number.to_bytes(32, "big"), ask, 1, frozenset(MEMBERS))
+        ASKED[asked.key] = asked
+        return asked
+
+    def _respond(self, asked: Asked, said: dict[str, list[float] | None]) -> None:
+        for member, says in said.items():
+            answered = Answered(member, asked.digest, BrokerMillis(self.now))
+            prediction = None if says is None else np.array([says])
+            reason = Reason.OVERLOADED if says is None else None
+            given = Given(answered, f"model of {member}", prediction, reason)
+            self._appends("responses", asked, given)
 
     def _appends(self, topic: str, asked: Asked, what: Asked | Given | Settled) -> None:
         self.log.records[topic].append(Appended(what, asked.key, self.now))
@@ -317,9 +347,9 @@ class Recovery(RuleBasedStateMachine):
         for one in settled:
             self._appends("results", one.asked, one)
 
-    def _appended(self, key: Key, since: int) -> bool:
-        """Whether the query's event is in the log, too, from there on."""
-        return any(one.key == key for one in self.log.records["queries"][since:])
+    def _times(self, key: Key, since: int = 0) -> int:
+        """How often the query's event is in the log, from there on."""
+        return sum(one.key == key for one in self.log.records["queries"][since:])
 
     def _replayed(self) -> dict[Key, Settled]:
         """What a process makes of all queries and answers, if it reads the log alone."""
@@ -384,7 +414,7 @@ class EarlyRecovery(Recovery):
     early = True
 
 
-HOW = settings(max_examples=150, stateful_step_count=50, deadline=None)
+HOW = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 
 def test_whatever_dies_each_query_has_one_outcome() -> None:

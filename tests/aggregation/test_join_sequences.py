@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import permutations
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from fi_stream.aggregation import join as joins
+from fi_stream.aggregation.early import certain
 from fi_stream.aggregation.facts import Answered, Asked, Given, Key, Settled
 from fi_stream.aggregation.join import Join
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.events.header import Ask
-from fi_stream.events.payloads import Noise, Outcome, frame
+from fi_stream.events.payloads import Noise, Outcome, ResultPayload, frame, unframe
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.values import BrokerMillis, Instant
 
@@ -52,6 +55,8 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.cap = mock.patch.object(joins, "MOST_ORPHANS", 3)
+        self.cap.start()
         self.join = Join(quorum=3)
         self.now = 0
         self.first: dict[Key, Asked] = {}
@@ -113,6 +118,8 @@ class Histories(RuleBasedStateMachine):
         answered = Answered(member, digest, BrokerMillis(max(0, self.now - lag)))
         refusal = self.join.refuse_response(asked.key, answered, ends, instant(self.now))
         if refusal is not None:
+            at_cap = self.join._orphans[member] == joins.MOST_ORPHANS
+            assert at_cap or refusal.reason is not Reason.OVERLOADED
             return
         prediction = None if abstains else np.eye(3)[[0]]
         reason = Reason.OVERLOADED if abstains else None
@@ -163,12 +170,14 @@ class Histories(RuleBasedStateMachine):
         assert self.join.open == sum(e.asked is not None for e in entries)
         assert self.join.orphans == sum(len(e.given) for e in entries if not e.digest)
         assert min(self.join._orphans.values(), default=0) >= 0
+        assert max(self.join._orphans.values(), default=0) <= joins.MOST_ORPHANS
         if self.join._entries:
             due = self.join._timers[0][0]
             assert due <= min(entry.until for entry in entries)
 
     def teardown(self) -> None:
         """When all deadlines have passed every query is settled, and nothing is left of it."""
+        self.cap.stop()
         self.now += DEADLINE + LAG + 1
         for done in self.join.due(instant(self.now)):
             self._check(done)
@@ -203,8 +212,17 @@ def given_by(member: str, predictions: dict[str, list[float]]) -> Given:
     )
 
 
-def run(events: tuple[str, ...], rule_name: str, predictions: dict[str, list[float]]) -> Settled:
-    """Take the query "?" and the answers in that order; settle at the deadline if need be."""
+def run(
+    events: tuple[str, ...],
+    rule_name: str,
+    predictions: dict[str, list[float]],
+    *,
+    early: bool = False,
+) -> Settled:
+    """Take the query "?" and the answers in that order; settle at the deadline if need be.
+
+    With `early`, also as soon as nothing can change it: what comes then is not looked at.
+    """
     join = Join(quorum=2)
     ask = ask_at(0, rule_name=rule_name)
     asked = Asked("alice", b"d" * 32, ask, 1, frozenset(MEMBERS))
@@ -219,6 +237,9 @@ def run(events: tuple[str, ...], rule_name: str, predictions: dict[str, list[flo
             assert join.refuse_response(asked.key, one.answered, ends, instant(20)) is None
             done = join.response(asked.key, one, ends)
         found += [done] if done else []
+        candidate = join.candidate(asked.key) if early else None
+        if candidate is not None and certain([candidate], noised=False) == [True]:
+            return join.decide(candidate)
     found += join.due(closes)
     (settled,) = found
     return settled
@@ -238,6 +259,32 @@ def test_all_120_orders_of_five_answers_give_the_same_result_to_the_bit(
         payload_of(run(("?", *order), rule_name, predictions)) for order in permutations(MEMBERS)
     }
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("rule_name", ["soft", "hard", "entropy"])
+@pytest.mark.parametrize("predictions", [PREDICTIONS, ONE_HOTS], ids=["near tie", "one-hots"])
+def test_in_none_of_the_120_orders_is_anything_decided_while_a_tie_is_in_reach(
+    rule_name: str, predictions: dict[str, list[float]]
+) -> None:
+    for order in permutations(MEMBERS):
+        settled = run(("?", *order), rule_name, predictions, early=True)
+        assert settled.outcome is Outcome.COMPLETE
+
+
+@pytest.mark.parametrize("rule_name", ["soft", "hard", "entropy"])
+def test_in_all_120_orders_an_early_exit_gives_the_label_of_all_answers(rule_name: str) -> None:
+    clear = [0.02, 0.97, 0.01]
+    predictions = {"p1": [0.9, 0.1, 0.0]} | dict.fromkeys(MEMBERS[1:], clear)
+    whole = payload_of(run(("?", *MEMBERS), rule_name, predictions))
+    label = unframe(whole, ResultPayload).outputs[0]
+    outcomes = Counter[Outcome]()
+    for order in permutations(MEMBERS):
+        settled = run(("?", *order), rule_name, predictions, early=True)
+        (payload,) = result_payloads([settled])
+        assert payload.outputs[0] == label
+        assert len(settled.answers) + len(settled.missing) == 5
+        outcomes[settled.outcome] += 1
+    assert outcomes == {Outcome.DECIDED: 120}
 
 
 @given(order=st.permutations(["?", *MEMBERS]))
