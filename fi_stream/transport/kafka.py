@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -28,7 +29,7 @@ from fi_stream.transport.reader import KafkaReader
 from fi_stream.transport.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from fi_stream.transport.metadata import Described
 
 _log = structlog.get_logger()
+
+_T = TypeVar("_T")
 
 _SAY_EVERY: Final = 5.0
 _LONGEST_BACKOFF: Final = 2.0
@@ -172,6 +175,21 @@ class KafkaTransport:
             f"{error.__name__}. Run `fi-stream topics show` and check this member's rights."
         )
 
+    async def patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask a broker that may have gone away since we found it, as long as we waited for it then.
+
+        Raises:
+            BrokerError: it does not answer in that time.
+        """
+        until = self._clock.monotonic() + self._give_up_after
+        while True:
+            try:
+                return await ask()
+            except BrokerError:
+                if self._clock.monotonic() >= until:
+                    raise
+                await asyncio.sleep(_RETRY)
+
     @asynccontextmanager
     async def reader(self, what: Assigned | Group) -> AsyncIterator[KafkaReader]:
         """Open a reader; it is closed on exit.
@@ -181,7 +199,10 @@ class KafkaTransport:
             BrokerError: the broker could not be reached, or the group not joined, in time.
         """
         topics = what.topics if isinstance(what, Group) else {p.topic for p in what.partitions}
-        counts = {topic: await self._count_at_last(topic) for topic in sorted(topics)}
+        counts = {
+            topic: await self.patiently(partial(self.partition_count, topic))
+            for topic in sorted(topics)
+        }
         if isinstance(what, Assigned):
             for topic, number in what.partitions:
                 self._check_number(topic, number, counts[topic])
@@ -257,17 +278,6 @@ class KafkaTransport:
             "max_batch_size": self.connection.number("message.max.bytes"),
             "request_timeout_ms": self.connection.number("delivery.timeout.ms"),
         }
-
-    async def _count_at_last(self, topic: str) -> int:
-        """The partitions of a topic, of a broker that may have gone away since we found it."""
-        until = self._clock.monotonic() + self._give_up_after
-        while True:
-            try:
-                return await self.partition_count(topic)
-            except BrokerError:
-                if self._clock.monotonic() >= until:
-                    raise
-                await asyncio.sleep(_RETRY)
 
     async def _describe(self, topics: list[str]) -> Described:
         """The broker's word about these topics (none: about the cluster alone)."""

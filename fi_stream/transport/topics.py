@@ -133,12 +133,16 @@ async def verify(transport: KafkaTransport, needed: Iterable[Topic]) -> None:
     Raises:
         TopicError: a topic is missing, counts differ among topics that must share one, or a setting
             that roles rely on is another.
-        BrokerError: the broker did not answer.
+        BrokerError: the broker went away and did not come back in time.
     """
     topics = tuple(needed)
     connection = transport.connection
-    async with topic_admin(connection) as admin:
-        observed = await admin.observe([topic.name for topic in topics])
+
+    async def look() -> dict[str, Observed]:
+        async with topic_admin(connection) as admin:
+            return await admin.observe([topic.name for topic in topics])
+
+    observed = await transport.patiently(look)
     problem = first_problem(topics, observed, connection.bootstrap)
     if problem is not None:
         raise TopicError(problem)

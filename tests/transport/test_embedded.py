@@ -12,10 +12,12 @@ import pytest
 
 from fi_stream.clock import SystemClock
 from fi_stream.errors import ConfigError
+from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.embedded import NOTICE, EmbeddedBroker
 from fi_stream.transport.kafka import KafkaTransport
 from fi_stream.transport.port import Assigned, Partition, Start
+from fi_stream.transport.topics import verify
 
 COMMAND = [sys.executable, "-c", "from fi_stream.cli import main; main()", "broker"]
 
@@ -91,6 +93,14 @@ def test_the_command_says_its_address_first_and_what_it_is_for_and_stops_in_good
     assert process.returncode == 0
     assert NOTICE in errors
     assert "Traceback" not in errors
+
+
+async def test_the_check_of_topics_waits_for_a_broker_that_went_away_after_it_was_found() -> None:
+    with EmbeddedBroker() as broker:
+        async with KafkaTransport(Connection.to(broker.bootstrap), SystemClock(), 20) as transport:
+            broker.go_down()
+            asyncio.get_running_loop().call_later(1.0, broker.come_up)
+            await verify(transport, catalogue().topics)
 
 
 async def test_a_reader_waits_for_a_broker_that_went_away_after_it_was_found() -> None:
