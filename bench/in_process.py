@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from fi_stream.sealing.epochs import OwnEpoch
     from fi_stream.transport.port import Appended, Assigned, Group, Outgoing, Reader, Transport
 
+LONGEST_MS = 120_000
+"""The longest deadline: very many queries may be opened before the first of them is due."""
+
 
 class InProcess:
     """A client, three participants and an aggregator."""
@@ -39,7 +42,10 @@ class InProcess:
         self.roles = {f"p{number}": Role.PARTICIPANT for number in job.participants()}
         self.roles |= {"aggregator": Role.AGGREGATOR, "client": Role.CLIENT}
         self._identities = {name: Identity.generate(name) for name in self.roles}
-        self.federation = federation_of(self._identities, self.roles, Variant(noise=False))
+        usual = federation_of(self._identities, self.roles, Variant(noise=False))
+        limits = usual.policy.limits.model_copy(update={"max_deadline_ms": LONGEST_MS})
+        policy = usual.policy.model_copy(update={"limits": limits})
+        self.federation = usual.model_copy(update={"policy": policy})
         self.clock = BrokerClock(SystemClock(), Millis(2_000))
         rosters = Rosters(self.federation)
         self.gates = {
