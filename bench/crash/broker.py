@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,15 +21,15 @@ SETTINGS: Final = {
 }
 """Short sessions, the processes' and the broker's own."""
 
+_SERVES_WITHIN = 40.0
+
 
 async def empty(bootstrap: str) -> None:
     """Delete what earlier schedules left, so that few read it again.
 
     A killed broker may forget that it deleted it: then it is refused, as any stranger's events.
     """
-    topics = catalogue()
-    shared = (topics.queries, topics.responses, topics.results, topics.keys)
-    partitions = [TopicPartition(t.name, n) for t in shared for n in range(t.partitions)]
+    partitions = _partitions()
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await consumer.start()
@@ -39,3 +40,30 @@ async def empty(bootstrap: str) -> None:
     finally:
         await admin.close()
         await consumer.stop()
+
+
+async def serves(bootstrap: str) -> None:
+    """Wait until a broker that has just started leads its partitions, and its groups.
+
+    It says that it is up some seconds before, on a machine that is busy.
+
+    Raises:
+        TimeoutError: it does not in time.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, group_id="crash", enable_auto_commit=False
+    )
+    async with asyncio.timeout(_SERVES_WITHIN):
+        await consumer.start()
+        try:
+            partitions = _partitions()
+            await consumer.end_offsets(partitions)
+            await consumer.committed(partitions[0])
+        finally:
+            await consumer.stop()
+
+
+def _partitions() -> list[TopicPartition]:
+    topics = catalogue()
+    shared = (topics.queries, topics.responses, topics.results, topics.keys)
+    return [TopicPartition(t.name, n) for t in shared for n in range(t.partitions)]

@@ -175,6 +175,7 @@ class _Cluster:
             await asyncio.to_thread(self._broker.kill)
             await self._until(stroke.back)
             await asyncio.to_thread(self._broker.start)
+            await kafka.serves(self._broker.bootstrap)
             self._outages.append(Span(start, now()))
             return
         if stroke.action is Action.PAUSE:
