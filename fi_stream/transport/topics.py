@@ -156,7 +156,8 @@ def first_problem(
     if absent:
         return (
             f"missing in broker {bootstrap!r}: {', '.join(absent)}. "
-            "Run `fi-stream topics apply` to make them."
+            "Run `fi-stream topics apply` to make them; if they are there, this member's user may "
+            "not describe them."
         )
     sharing = [topic.name for topic in topics if topic.shared]
     for name in sharing[1:]:

@@ -101,7 +101,8 @@ def test_a_missing_topic_is_a_problem_with_what_to_run() -> None:
     del have["fi.keys"]
     assert first_problem(NEEDED, have, "kafka:9092") == (
         "missing in broker 'kafka:9092': fi.results, fi.keys. "
-        "Run `fi-stream topics apply` to make them."
+        "Run `fi-stream topics apply` to make them; if they are there, this member's user may "
+        "not describe them."
     )
 
 
