@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from compose.conftest import Stack
+    from compose.conftest import Service, Stack
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 DOCKERFILE = (ROOT / "compose" / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
 PINNED = re.compile(r"^[a-z/-]+:\d+\.\d+\.\d+[a-z-]*$")
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
+
+
+def member_file(service: Service) -> dict[str, Any]:
+    """The member.toml that a service's command names."""
+    name = next(Path(word).name for word in service.command if "member" in word)
+    folder = next(mount.path for mount in service.mounts if mount.target == "/member")
+    assert folder is not None
+    return tomllib.loads((folder / name).read_text("utf-8"))
 
 
 def instructions(word: str) -> list[list[str]]:
@@ -46,6 +54,26 @@ def test_services_wait_for_services_that_can_fulfil_what_is_waited_for(stack: St
             assert (condition == "service_completed_successfully") <= (other["restart"] == "no")
             # A service without a profile would never start after one that needs its profile named.
             assert set(other.get("profiles", [])) <= set(service.settings.get("profiles", []))
+
+
+def test_what_goes_on_says_when_it_is_ready_and_whoever_needs_it_waits_for_that(
+    stack: Stack,
+) -> None:
+    everyone = stack.services.values()
+    goes_on = [s for s in everyone if s.settings["restart"] == "unless-stopped"]
+    assert len(goes_on) == 5
+    for service in goes_on:
+        waiting = [s.needs[service.name] for s in everyone if service.name in s.needs]
+        assert waiting
+        assert set(waiting) == {"service_healthy"}
+    for service in stack.ours:
+        if service in goes_on:
+            check = service.settings["healthcheck"]
+            assert check["test"][:3] == ["CMD", "python", "-c"]
+            health = member_file(service)["health"]
+            # Not 127.0.0.1: whoever collects metrics is another container.
+            assert health["host"] == "0.0.0.0"
+            assert f'"http://127.0.0.1:{health["port"]}/readyz"' in check["test"][3]
 
 
 def test_the_whole_federation_is_there(stack: Stack) -> None:
@@ -143,8 +171,6 @@ def test_a_member_sees_no_other_members_keys(stack: Stack, member: str) -> None:
     for service in own:
         if service.name != "init":
             assert {mount.source for mount in service.mounts} & members == {member}
-            files = [word for word in service.command if "member" in word]
-            folder = next(mount.path for mount in service.mounts if mount.target == "/member")
-            settings = tomllib.loads((folder / Path(files[0]).name).read_text("utf-8"))["member"]
+            settings = member_file(service)["member"]
             assert settings["id"] == member
             assert settings["keys"] == f"../federation/{member}/keys"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 FI_STREAM = Path(sys.executable).parent / "fi-stream"
 ADDRESS = "kafka:9092"
+PORT = "9100"
 START, STOP, RUN = 60.0, 10.0, 60.0
 
 
@@ -36,6 +38,7 @@ class Host:
     def __init__(self, home: Path, bootstrap: str) -> None:
         self.home = home
         self._bootstrap = bootstrap
+        self._ports: dict[str, int] = {}
 
     def command(self, service: Service) -> list[str]:
         """The service's command, for the directory that stands for its root."""
@@ -82,13 +85,30 @@ class Host:
 
     def _wait_until_ready(self, service: Service, process: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + START
-        while '"event": "ready"' not in (log := self._log(service).read_text("utf-8")):
-            assert process.poll() is None, f"{service.name} ended: {log}"
-            assert time.monotonic() < until, f"{service.name} is not ready: {log}"
-            time.sleep(0.05)
+        while (checked := self._check(service)).returncode != 0:
+            said = f"{self._log(service).read_text('utf-8')}\n{checked.stderr}"
+            assert process.poll() is None, f"{service.name} ended: {said}"
+            assert time.monotonic() < until, f"{service.name} is not healthy: {said}"
+            time.sleep(0.1)
+
+    def _check(self, service: Service) -> subprocess.CompletedProcess[str]:
+        """The service's health check."""
+        _, python, *words = service.settings["healthcheck"]["test"]
+        assert python == "python"
+        port = str(self._ports[service.name])
+        command = [sys.executable, *(word.replace(PORT, port) for word in words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=RUN, check=False)
 
     def _log(self, service: Service) -> Path:
         return self.home / f"{service.name}.log"
+
+    def _port(self, service: Service) -> int:
+        """One of its own: here all containers are one machine."""
+        if service.name not in self._ports:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self._ports[service.name] = probe.getsockname()[1]
+        return self._ports[service.name]
 
     def _mount(self, service: Service, root: Path) -> None:
         root.mkdir()
@@ -98,6 +118,7 @@ class Host:
                 shutil.copytree(mount.path, target)
                 for file in target.glob("*.toml"):
                     text = file.read_text("utf-8").replace(ADDRESS, self._bootstrap)
+                    text = text.replace(f"port = {PORT}", f"port = {self._port(service)}")
                     file.write_text(text, "utf-8")
             elif not target.exists():
                 volume = self.home / "volumes" / mount.source
