@@ -63,3 +63,28 @@ def test_a_broker_whose_clock_was_set_is_followed_at_once() -> None:
     manual.step(-2_000)  # the broker's, too: ours was read once, at the start
     acknowledge(clock, manual, 1, 1)
     assert abs(clock.now() - (manual.wall() + AHEAD)) <= 2
+
+
+@given(ahead=st.integers(-10_000_000, 10_000_000))
+def test_an_offset_is_corrected_up_to_the_clamp_and_beyond_it_the_clock_is_wrong(
+    ahead: int,
+) -> None:
+    manual = ManualClock()
+    clock = BrokerClock(manual, Millis(2_000))
+    acknowledge(clock, manual, 0, 0, ahead)
+    corrected = clock.now() - manual.wall()
+    assert abs(corrected - max(-2_000, min(2_000, ahead))) <= 1  # of a millisecond that was cut
+    assert clock.skewed == (abs(ahead) > 2_000) or abs(ahead) == 2_001
+
+
+@given(step=st.integers(-10_000_000, 10_000_000), left=st.integers(0, 60_000))
+def test_a_step_of_the_wall_clock_moves_neither_now_nor_a_deadline(step: int, left: int) -> None:
+    manual = ManualClock()
+    clock = BrokerClock(manual, Millis(2_000))
+    deadline = BrokerMillis(clock.now() + left)
+    due = clock.local_time_of(deadline)
+    manual.step(step)
+    manual.advance(left)
+    assert clock.now() == deadline
+    assert abs(due - clock.monotonic()) < 0.001
+    assert abs(clock.local_time_of(deadline) - due) < 0.002

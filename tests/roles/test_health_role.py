@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 import urllib.error
-import urllib.request
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,8 @@ from fi_stream import connect
 from fi_stream.errors import BrokerError, ConfigError
 from fi_stream.federation.roster import Role
 from fi_stream.roles.participant import run_participant
+from fi_stream.transport import topics
+from fi_stream.transport.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -149,6 +152,37 @@ async def test_a_role_without_its_broker_is_alive_and_not_ready(
         finally:
             broker.come_up()
         assert (await becomes(port, 200))["why"] == []
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("wrong", [("p1", 1), ("agg", -1), ("alice", 1)])
+async def test_a_clock_that_is_an_hour_wrong_is_told_in_the_log_in_readiness_and_as_a_number(
+    apache_broker: str,
+    tmp_path: Path,
+    logs: list[MutableMapping[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: tuple[str, int],
+) -> None:
+    member, hours = wrong
+    await topics.apply(Connection.to(apache_broker))
+    stage = staging.build(tmp_path / "federation", apache_broker)
+    stage.logs = logs
+    with_port(stage, member)
+    shifted = SimpleNamespace(
+        time_ns=lambda: time.time_ns() + hours * 3_600 * 10**9, monotonic=time.monotonic
+    )
+    monkeypatch.setattr("fi_stream.clock.time", shifted)
+    async with connect(stage.file(member)) if member == "alice" else stage.running(member):
+        port = port_of(stage, member)
+        why = (await becomes(port, 503))["why"]
+        shown = await numbers(port)
+    [said] = [one for one in why if "clock" in one]
+    assert re.fullmatch(r"this machine's clock is 3\d{6} ms off the broker's, 2000 are .*", said)
+    told = [one for one in stage.logs if one["event"].startswith("this machine's clock is too far")]
+    assert told[0]["log_level"] == "error"
+    assert abs(told[0]["milliseconds"] + hours * 3_600_000) < 60_000
+    assert abs(shown["clock_skew_seconds"] + hours * 3_600) < 60
+    assert shown["ready"] == 0
 
 
 async def test_the_port_is_there_before_the_broker_is(
