@@ -183,7 +183,7 @@ class Aggregator:
         try:
             return await self._reader.ends(partitions)
         except BrokerError as error:
-            _log.warning("the broker does not answer", error=str(error))
+            _log.warning("broker.silent", error=str(error))
             return {}
 
     async def _send(self, settled: list[Settled]) -> None:

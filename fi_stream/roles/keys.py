@@ -195,7 +195,7 @@ class Keys:
         clock = self._seat.clock
         if clock.skewed:
             _log.error(
-                "this machine's clock is too far from the broker's: deadlines will be missed",
+                "clock.wrong",
                 milliseconds=round(clock.offset or 0),
                 allowed=clock.max_skew,
                 fix="set the clock (NTP), or raise max_skew_ms in the policy",

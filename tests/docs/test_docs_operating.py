@@ -27,7 +27,9 @@ from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.privacy.ledger import Ledger
 from fi_stream.roles import seat
 from fi_stream.roles.metrics import FAMILIES
+from fi_stream.roles.progress import Progress, Surroundings
 from fi_stream.transport import connection
+from fi_stream.values import Instant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +118,7 @@ def test_the_example_ledger_is_one() -> None:
 
 
 def test_every_metric_is_documented_as_it_is() -> None:
-    rows = next(t for t in tables(section(TEXT, "Health and metrics")) if "kind" in t[0])
+    rows = next(t for t in tables(section(TEXT, "Metrics")) if "kind" in t[0])
     assert column(rows, "name") == list(FAMILIES)
     for row in rows:
         family = FAMILIES[row["name"]]
@@ -133,13 +135,42 @@ def test_every_check_of_the_doctor_is_documented() -> None:
     assert set(said) == set(made)
 
 
-def test_every_log_event_that_is_explained_is_logged() -> None:
+def test_every_log_event_is_explained_and_no_other() -> None:
     (rows,) = tables(section(TEXT, "Logs"))
-    files = [f for folder in ("roles", "transport") for f in _LIBRARY.glob(f"{folder}/*.py")]
-    source = "".join(file.read_text("utf-8") for file in files)
-    for row in rows:
-        for name in re.findall(r"[a-z][a-z_. ]+", row["event"].replace("`", "")):
-            assert f'"{name.strip()}"' in source, name
+    said = [name.strip(" `") for row in rows for name in row["event"].split(",")]
+    levels = "info|warning|error|critical"
+    logged = re.findall(rf'_log\.(?:{levels})\(\s*"([^"]+)"', _source("roles", "transport"))
+    assert sorted(said) == sorted(set(logged))
+
+
+def test_every_reason_for_not_being_ready_is_explained_and_no_other() -> None:
+    (rows,) = tables(section(TEXT, "Readiness"))
+    said = column(rows, "`/readyz` says")
+    source = _source("roles", "transport")
+    told = re.findall(r'doing\("([^"]+)"\)|_doing: str \| None = "([^"]+)"', source)
+    assert {one or other for one, other in told} <= set(said)
+    for reason in said:
+        words = re.split(r"\d+|fi\.\w+", reason)  # where the source has a value
+        assert all(word.strip() in source for word in words), reason
+    for told in _all_that_can_lack():
+        assert any(_numberless(told).startswith(_numberless(one)) for one in said), told
+
+
+def _all_that_can_lack() -> list[str]:
+    progress = Progress(Instant(0))
+    progress.assigned([])
+    progress.polled(Instant(0))
+    progress.look(Surroundings(reachable=False, skew=5, max_skew=1, lost=1, moved=1), Instant(0))
+    return progress.lacking(Instant(20)) + progress.degraded(Instant(20))
+
+
+def _numberless(text: str) -> str:
+    return re.sub(r"\d+", "0", text)
+
+
+def _source(*folders: str) -> str:
+    files = [file for folder in folders for file in sorted(_LIBRARY.glob(f"{folder}/*.py"))]
+    return "".join(file.read_text("utf-8") for file in files)
 
 
 def _card(role: str) -> str:
