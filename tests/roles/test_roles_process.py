@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,11 +25,28 @@ if TYPE_CHECKING:
     from stage import Stage
 
 
+IN_A_CONTAINER = """\
+import sys
+from pathlib import Path
+
+from fi_stream.models.threads import cgroup_quota
+
+cgroup_quota.__defaults__ = Path(sys.argv[1], "self"), Path(sys.argv[1], "cgroup")
+del sys.argv[1]
+from fi_stream.cli import main
+
+main()
+"""
+"""The command line as where these files, and not this machine's, say what its quota is."""
+
+
 @contextmanager
-def process(verb: str, file: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    verb: str, file: Path, log: Path, python: tuple[str, ...] = ("-m", "fi_stream.cli")
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
         started = subprocess.Popen(
-            [sys.executable, "-m", "fi_stream.cli", verb, str(file)], stdout=out, stderr=out
+            [sys.executable, *python, verb, str(file)], stdout=out, stderr=out
         )
     try:
         yield started
@@ -65,6 +83,27 @@ async def test_an_idle_role_stops_within_two_seconds_and_says_what_it_did(
     assert ready["model"]
     assert [(one["member"], one["answers"]) for one in said(log, "stopped")] == [("p1", 1)]
     assert said(other, "stopped")[0]["outcomes"] == {"no_quorum": 1}
+
+
+async def test_models_compute_with_as_many_threads_as_the_quota_pays_for(
+    build: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """A container with `cpus: 1`, on a host with more."""
+    counted, log = tmp_path / "counted", tmp_path / "p1.log"
+    pools = "[pool['num_threads'] for pool in __import__('threadpoolctl').threadpool_info()]"
+    count = f"__import__('pathlib').Path({str(counted)!r}).write_text(str({pools}))"
+    stage = build(models={"p1": count})
+    file = stage.file("p1")
+    file.write_text(file.read_text().replace("threads = 1\n", ""))
+    (tmp_path / "self").write_text("0::/docker/abc\n")
+    (tmp_path / "cgroup").mkdir()
+    (tmp_path / "cgroup" / "cpu.max").write_text("100000 100000\n")
+    with process("participant", file, log, ("-c", IN_A_CONTAINER, str(tmp_path))):
+        await until(lambda: said(log, "ready"), within=30.0)
+    affinity = len(os.sched_getaffinity(0))
+    [ready] = said(log, "ready")
+    assert ready["threads"] == f"1 compute thread (affinity {affinity}, quota 1)"
+    assert set(json.loads(counted.read_text())) == {1}
 
 
 async def test_a_second_signal_ends_a_role_at_once_whatever_it_is_in(
