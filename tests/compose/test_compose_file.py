@@ -73,7 +73,8 @@ def test_what_goes_on_says_when_it_is_ready_and_whoever_needs_it_waits_for_that(
             health = member_file(service)["health"]
             # Not 127.0.0.1: whoever collects metrics is another container.
             assert health["host"] == "0.0.0.0"
-            assert f'"http://127.0.0.1:{health["port"]}/readyz"' in check["test"][3]
+            assert f'"127.0.0.1", {health["port"]},' in check["test"][3]
+            assert '"GET", "/readyz"' in check["test"][3]
 
 
 def test_the_whole_federation_is_there(stack: Stack) -> None:

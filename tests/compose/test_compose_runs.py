@@ -86,7 +86,7 @@ class Host:
     def _wait_until_ready(self, service: Service, process: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + START
         while (checked := self._check(service)).returncode != 0:
-            said = f"{self._log(service).read_text('utf-8')}\n{checked.stderr}"
+            said = f"{self._log(service).read_text('utf-8')}\n{checked.stdout}{checked.stderr}"
             assert process.poll() is None, f"{service.name} ended: {said}"
             assert time.monotonic() < until, f"{service.name} is not healthy: {said}"
             time.sleep(0.1)
