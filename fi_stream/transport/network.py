@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.errors import KafkaError, UnsupportedSaslMechanismError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fi_stream.transport.connection import Connection
 
 _WITHIN: Final = 5.0
+_CLOSED_WITHIN: Final = 1.0
 _EXPIRES_SOON: Final = 14 * 86_400
 _DAY: Final = 86_400
 _SETTINGS: Final = (
@@ -94,7 +96,7 @@ async def _reach(host: str, port: int) -> str | Finding:
     except (OSError, TimeoutError) as error:
         fix = "is the broker running there, and does a firewall let this machine through?"
         return wrong("connect", f"{where} takes no connection ({_reason(error)})", fix)
-    writer.close()
+    await _hang_up(writer)
     return str(found[0][4][0])
 
 
@@ -127,7 +129,7 @@ async def _tls(host: str, port: int, context: ssl.SSLContext) -> Finding:
     secured = writer.get_extra_info("ssl_object")
     certificate = secured.getpeercert() or {}
     version = secured.version()
-    writer.close()
+    await _hang_up(writer)
     if "notAfter" not in certificate:
         return ok("tls", f"{where} speaks {version}")
     left = ssl.cert_time_to_seconds(certificate["notAfter"]) - SystemClock().wall() / 1000
@@ -143,10 +145,12 @@ async def _login(
     where, protocol = f"{host}:{port}", arguments["security_protocol"]
     chosen = {key: arguments[key] for key in _SETTINGS if key in arguments}
     user = arguments.get("sasl_plain_username")
-    connection = None
+    connection = AIOKafkaConnection(host, port, request_timeout_ms=5_000, **chosen)
+    logged_in = False
     try:
         async with asyncio.timeout(_WITHIN):
-            connection = await create_conn(host, port, request_timeout_ms=5_000, **chosen)
+            await connection.connect()
+            logged_in = True
             metadata = await connection.send(MetadataRequest([]))
     except UnsupportedSaslMechanismError:
         what = f"{where} does not know sasl.mechanism {arguments['sasl_mechanism']}"
@@ -155,7 +159,7 @@ async def _login(
         this = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and this is not None and this.cancelling():
             raise
-        if connection is None and user is not None:
+        if not logged_in and user is not None:
             fix = (
                 "check sasl.username, sasl.password and sasl.mechanism with whoever runs the broker"
             )
@@ -164,8 +168,7 @@ async def _login(
         what = f"{where} does not answer as a broker to {protocol} ({_reason(error)})"
         return wrong("sasl", what, fix), {}
     finally:
-        if connection is not None:
-            connection.close()
+        await asyncio.wait([connection.close()], timeout=_CLOSED_WITHIN)
     brokers = {(each[1], each[2]): each[0] for each in metadata.brokers}
     told = f"{where} logs {user} in" if user else f"{where} answers; no login is used"
     return ok("sasl", told), brokers
@@ -180,6 +183,14 @@ async def _listener(host: str, port: int, number: int) -> Finding:
             "advertised.listeners of that broker must be an address that this machine reaches",
         )
     return ok("listeners", f"broker {number} is reached at {host}:{port} ({reached})")
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait for it: the loop may end right after, and leave the socket open."""
+    writer.close()
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_CLOSED_WITHIN):
+            await writer.wait_closed()
 
 
 def _reason(error: BaseException) -> str:
