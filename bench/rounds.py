@@ -85,6 +85,8 @@ class Processes:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def _log(self, role: str) -> Path:
         return self.setting.folder / f"{role}.log"
