@@ -7,7 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    NoOffsetForPartitionError,
+)
 
 from fi_stream.errors import BrokerError
 from fi_stream.transport.consumer import Consumer, OutOfRange, Reading
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
+_AWAY: Final = (KafkaConnectionError, NodeNotReadyError)
 _RETRY: Final = 0.2
 _ANSWER_WITHIN: Final = 10.0
 _PATIENCE: Final = 5
@@ -69,7 +75,7 @@ class KafkaReader:
         """
         try:
             async with asyncio.timeout(within):
-                await self._consumer.start()
+                await self._start()
         except (KafkaError, TimeoutError) as error:
             await self.close()
             raise BrokerError(
@@ -80,6 +86,17 @@ class KafkaReader:
         except BaseException:
             await self.close()
             raise
+
+    async def _start(self) -> None:
+        """Again and again while the broker is away: it may have gone since we found it."""
+        while True:
+            try:
+                await self._consumer.start()
+            except _AWAY:
+                await self._consumer.stop()
+                await asyncio.sleep(_RETRY)
+            else:
+                return
 
     async def close(self) -> None:
         """Leave the group and close."""

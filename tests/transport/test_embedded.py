@@ -103,6 +103,24 @@ async def test_the_check_of_topics_waits_for_a_broker_that_went_away_after_it_wa
             await verify(transport, catalogue().topics)
 
 
+async def test_a_reader_waits_for_a_broker_that_went_away_since_its_topics_were_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    what = Assigned(frozenset({Partition("fi.keys", 0)}), Start.BEGINNING)
+    with EmbeddedBroker() as broker:
+        async with KafkaTransport(Connection.to(broker.bootstrap), SystemClock(), 20) as transport:
+            count = await transport.partition_count("fi.keys")
+
+            async def seen_before(_topic: str) -> int:
+                return count
+
+            monkeypatch.setattr(transport, "partition_count", seen_before)
+            broker.go_down()
+            asyncio.get_running_loop().call_later(1.0, broker.come_up)
+            async with transport.reader(what) as reader:
+                assert await reader.starts() == {Partition("fi.keys", 0): 0}
+
+
 async def test_a_reader_waits_for_a_broker_that_went_away_after_it_was_found() -> None:
     what = Assigned(frozenset({Partition("fi.keys", 0)}), Start.BEGINNING)
     with EmbeddedBroker() as broker:
