@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import stage as staging
 
+from fi_stream.transport.connection import Connection
 from fi_stream.transport.embedded import EmbeddedBroker
+from fi_stream.transport.topics import apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -41,3 +44,15 @@ def build(
         return made
 
     return built
+
+
+@pytest.fixture
+def on_apache(
+    apache_broker: str, logs: list[MutableMapping[str, Any]], tmp_path: Path
+) -> staging.Stage:
+    """A federation on the Apache Kafka that all tests share."""
+    asyncio.run(apply(Connection.to(apache_broker)))
+    kafka = "session.timeout.ms = 6000"
+    made = staging.build(tmp_path / "federation", apache_broker, kafka=kafka)
+    made.logs = logs
+    return made

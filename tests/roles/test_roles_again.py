@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import stage as staging
 from stage import names_of, rows
 
 from fi_stream import NoResult, QueryError, connect
@@ -19,11 +18,9 @@ from fi_stream.events.payloads import Outcome, ResultPayload, frame
 from fi_stream.events.query_id import new_query_id, partition_of
 from fi_stream.federation.roster import Role
 from fi_stream.roles import client as client_module
-from fi_stream.transport.connection import Connection
-from fi_stream.transport.topics import apply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable
 
     from stage import Stage, Wire
 
@@ -220,11 +217,5 @@ class TestEmbedded(AgainContract):
 @pytest.mark.kafka
 class TestApacheKafka(AgainContract):
     @pytest.fixture
-    def stage(
-        self, apache_broker: str, logs: list[MutableMapping[str, Any]], tmp_path: Path
-    ) -> Stage:
-        asyncio.run(apply(Connection.to(apache_broker)))
-        kafka = "session.timeout.ms = 6000"
-        made = staging.build(tmp_path / "federation", apache_broker, kafka=kafka)
-        made.logs = logs
-        return made
+    def stage(self, on_apache: Stage) -> Stage:
+        return on_apache

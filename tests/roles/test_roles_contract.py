@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import stage as staging
 from rosters import asked_all_along, contributors, past, publish
 from stage import names_of, rows
 
@@ -15,12 +14,9 @@ from fi_stream import connect
 from fi_stream.federation.changes import with_keys, without_member
 from fi_stream.federation.roster import Role
 from fi_stream.sealing.identity import Identity
-from fi_stream.transport.connection import Connection
-from fi_stream.transport.topics import apply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from stage import Stage, Wire
 
@@ -189,11 +185,5 @@ class TestApacheKafka(RolesContract):
     grouped = True
 
     @pytest.fixture
-    def stage(
-        self, apache_broker: str, logs: list[MutableMapping[str, Any]], tmp_path: Path
-    ) -> Stage:
-        asyncio.run(apply(Connection.to(apache_broker)))
-        kafka = "session.timeout.ms = 6000"
-        made = staging.build(tmp_path / "federation", apache_broker, kafka=kafka)
-        made.logs = logs
-        return made
+    def stage(self, on_apache: Stage) -> Stage:
+        return on_apache
