@@ -95,11 +95,12 @@ class Desk:
         fields = {"query": new_query_id(created), "created": created}
         ask = self.members.ask(**{**fields, "deadline": created + deadline, **changes})
         sealed = self.epochs["alice"].seal(ask, None, query_payload())
-        return Query(self, ask, sealed.digest, self._record("fi.queries", sealed.value))
+        return Query(self, ask, sealed.digest, self.record("fi.queries", ask.query, sealed.value))
 
-    def _record(self, topic: str, value: bytes) -> Record:
+    def record(self, topic: str, query: bytes, value: bytes) -> Record:
         self.offsets[topic] += 1
-        return Record(Partition(topic, NUMBER), self.offsets[topic], self.now, b"key", value)
+        at = self.now
+        return Record(Partition(topic, NUMBER), self.offsets[topic], at, query, value)
 
     def take(self, *records: Record) -> list[Settled]:
         """One poll."""
@@ -139,7 +140,7 @@ class Query:
         reply = Reply.model_validate(fields)
         sealed = self._desk.epochs[member].seal(self.ask, reply, payload)
         topic = "fi.results" if kind == "result" else "fi.responses"
-        return self._desk._record(topic, sealed.value)
+        return self._desk.record(topic, self.ask.query, sealed.value)
 
 
 def payload(settled: Settled) -> ResultPayload:
@@ -287,7 +288,75 @@ def test_a_flood_of_queries_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) ->
         assert len(desk.due()) == 20
         desk.due()
     tracemalloc.stop()
-    assert max(sizes[1:]) < sizes[0] + 50_000  # 200 queries that stayed would be 200 kB
+    assert max(sizes[1:]) < sizes[0] + 100_000  # 200 queries that stayed each time would be 600 kB
+
+
+def fall_behind(desk: Desk, milliseconds: int) -> None:
+    """Poll answers for an interval that are so old each time."""
+    query = desk.query(deadline=10_000)
+    desk.take(query.record)
+    for _ in range(4):
+        old = query.says("p1", UNSURE)
+        desk.time.advance(milliseconds)
+        desk.take(old)
+
+
+def test_behind_a_backlog_a_query_that_cannot_be_in_time_is_rejected_before_its_answers() -> None:
+    desk = Desk()
+    fall_behind(desk, 200)
+    enough, query = desk.query(deadline=500), desk.query(deadline=400)
+    (settled,) = desk.take(enough.record, query.record)
+    assert (settled.asked.ask, settled.outcome) == (query.ask, "rejected")
+    assert settled.reason is Reason.OVERLOADED
+    # Its answers are not looked at, whoever they are from; those to the other query count.
+    before = desk.tally.counts()["overloaded"]
+    forged = desk.record("fi.responses", query.ask.query, b"not even an event")
+    assert desk.take(query.says("p1", SURE), forged) == []
+    assert desk.tally.counts()["overloaded"] == before + 2
+    (decided,) = desk.take(enough.says("p1", SURE), enough.says("p2", SURE))
+    assert decided.outcome == "decided"
+
+
+def test_a_pause_is_no_backlog() -> None:
+    desk = Desk()
+    fall_behind(desk, 5)
+    query = desk.query(deadline=500)
+    desk.time.advance(450)
+    assert desk.take(query.record) == []
+    (settled,) = desk.take(query.says("p1", SURE), query.says("p2", SURE))
+    assert settled.outcome == "decided"
+
+
+def test_a_backlog_is_forgotten_when_nothing_is_left_of_it() -> None:
+    desk = Desk()
+    fall_behind(desk, 200)
+    assert len(desk.take(desk.query(deadline=100).record)) == 1
+    desk.time.advance(1001)
+    assert desk.take(desk.query(deadline=100).record) == []
+
+
+def test_what_is_read_again_is_no_backlog() -> None:
+    desk = Desk()
+    fall_behind(desk, 200)
+    desk.joining.begin({NUMBER: 0})
+    late = desk.query(deadline=100)
+    desk.time.advance(90)
+    assert desk.take(late.record) == []
+    desk.joining.catching_up = False
+    assert desk.take(desk.query(deadline=150).record) == []
+
+
+def test_whoever_copies_the_id_of_a_query_does_not_cost_it_its_answers() -> None:
+    desk = Desk()
+    fall_behind(desk, 200)
+    honest = desk.query(deadline=500)
+    assert desk.take(honest.record) == []
+    copied = honest.ask.model_copy(update={"deadline": honest.ask.created + 300})
+    sealed = desk.members.epoch("bob").seal(copied, None, query_payload())
+    (rejected,) = desk.take(desk.record("fi.queries", copied.query, sealed.value))
+    assert rejected.asked.client == "bob"
+    (settled,) = desk.take(honest.says("p1", SURE), honest.says("p2", SURE))
+    assert (settled.asked.client, settled.outcome) == ("alice", "decided")
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
