@@ -145,6 +145,8 @@ class Aggregator:
         now = self._seat.clock.monotonic()
         joins = self._joining.joins.values()
         due = [when for join in joins if (when := join.next_close()) is not None]
+        if (decision := self._joining.next_decision) is not None:
+            due.append(decision)
         most = WAITING if self._keys.gate.waiting or not joins else IDLE
         return max(0.0, min([most, *(when - now for when in due)]))
 

@@ -18,7 +18,7 @@ from fi_stream.values import BrokerMillis, Instant
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from fi_stream.aggregation.facts import Settled
+    from fi_stream.aggregation.facts import Candidate, Settled
     from fi_stream.events.header import Ask, EventType
     from fi_stream.roles.seat import Seat
     from fi_stream.roles.tally import Tally
@@ -82,6 +82,7 @@ class Joining:
         self._noised = may_leave_simplex(policy.form, policy.rules, policy.protections)
         self._results: dict[int, int] = {}
         self._touched: dict[tuple[int, Key], None] = {}
+        self._certain: dict[tuple[int, Key], Instant] = {}
         self._room = MOST_OPEN
         self._backlogs: defaultdict[Partition, Backlog] = defaultdict(Backlog)
         self._late = 0
@@ -99,6 +100,7 @@ class Joining:
         self._results = dict(results)
         self.catching_up = True
         self._backlogs.clear()
+        self._certain.clear()
 
     def take(self, records: list[Record]) -> list[Settled]:
         """What these records settle by themselves."""
@@ -151,22 +153,41 @@ class Joining:
         self._tally.refused(Refusal(Reason.OVERLOADED, "its query was rejected"), record)
         return True
 
+    @property
+    def next_decision(self) -> Instant | None:
+        """When the next query is settled that is certain already."""
+        return next(iter(self._certain.values()), None)
+
     def _decided(self) -> list[Settled]:
-        """Settle the queries that the answers of this poll made certain: one rule call for all."""
-        touched, self._touched = self._touched, {}
+        """Settle the queries that have been certain for a hop; see which others are by now.
+
+        All that touched since the last poll go through one rule call. Answers that are on their way
+        in that hop still count: most queries are complete, and answers travel in step.
+        """
+        now, touched = self._seat.clock.monotonic(), self._touched
+        self._touched = {}
         if not self._seat.federation.policy.early_exit:
             return []
-        found = [
-            (self.joins[number], candidate)
-            for number, key in touched
-            if (candidate := self.joins[number].candidate(key)) is not None
-        ]
-        sure = certain([candidate for _, candidate in found], noised=self._noised)
-        return [
-            join.decide(candidate)
-            for (join, candidate), is_sure in zip(found, sure, strict=True)
-            if is_sure
-        ]
+        found = {
+            place: candidate
+            for place in touched
+            if place not in self._certain and (candidate := self._candidate(place)) is not None
+        }
+        sure = certain(list(found.values()), noised=self._noised)
+        when = Instant(now + self._seat.federation.policy.limits.hop_ms / 1000)
+        self._certain |= {place: when for place, yes in zip(found, sure, strict=True) if yes}
+        settled = []
+        while (due := self.next_decision) is not None and due <= now:
+            number, _ = place = next(iter(self._certain))
+            del self._certain[place]
+            if (candidate := self._candidate(place)) is not None:
+                settled.append(self.joins[number].decide(candidate))
+        return settled
+
+    def _candidate(self, place: tuple[int, Key]) -> Candidate | None:
+        number, key = place
+        join = self.joins.get(number)
+        return None if join is None else join.candidate(key)
 
     def _query(self, join: Join, event: Verified) -> Iterable[Settled]:
         header, record = event.header, event.record

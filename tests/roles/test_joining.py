@@ -106,6 +106,12 @@ class Desk:
         """One poll."""
         return self.joining.take(list(records))
 
+    def decide(self, *records: Record) -> list[Settled]:
+        """One poll, a hop, and another poll: what is certain by then is decided."""
+        settled = self.take(*records)
+        self.time.advance(self.members.federation.policy.limits.hop_ms)
+        return settled + self.take()
+
     def due(self) -> list[Settled]:
         return self.join.due(self.time.monotonic())
 
@@ -158,7 +164,7 @@ def test_two_of_three_that_agree_surely_decide() -> None:
     desk = Desk()
     query = desk.query()
     assert desk.take(query.record, query.says("p2", SURE)) == []
-    (settled,) = desk.take(query.says("p1", SURE))
+    (settled,) = desk.decide(query.says("p1", SURE))
     assert settled.outcome == "decided"
     assert list(settled.answers) == ["p1", "p2"]
     assert settled.missing == {"p3": None}
@@ -166,6 +172,28 @@ def test_two_of_three_that_agree_surely_decide() -> None:
     assert desk.tally.counts() == {"late": 1}
     desk.time.advance(500)
     assert desk.due() == []
+
+
+def test_an_answer_within_a_hop_of_an_early_exit_still_counts() -> None:
+    desk = Desk()
+    query = desk.query()
+    assert desk.take(query.record, query.says("p2", SURE), query.says("p1", SURE)) == []
+    assert desk.joining.next_decision is not None
+    desk.time.advance(desk.members.federation.policy.limits.hop_ms - 1)
+    (settled,) = desk.take(query.says("p3", OTHER))
+    assert settled.outcome == "complete"
+    desk.time.advance(10)
+    assert desk.take() == []
+    assert desk.joining.next_decision is None
+
+
+def test_an_early_exit_does_not_outlive_its_partition() -> None:
+    desk = Desk()
+    query = desk.query()
+    desk.take(query.record, query.says("p2", SURE), query.says("p1", SURE))
+    desk.joining.begin({})
+    desk.time.advance(1000)
+    assert desk.take() == []
 
 
 @pytest.mark.parametrize("answers", [(SURE, OTHER), (UNSURE, UNSURE), (SURE, UNSURE)])
@@ -182,7 +210,7 @@ def test_answers_before_their_query_decide_it_when_it_comes() -> None:
     desk = Desk()
     query = desk.query()
     assert desk.take(query.says("p1", SURE), query.says("p3", SURE)) == []
-    (settled,) = desk.take(query.record)
+    (settled,) = desk.decide(query.record)
     assert (settled.outcome, list(settled.answers)) == ("decided", ["p1", "p3"])
 
 
@@ -229,7 +257,7 @@ def test_where_the_policy_lets_noised_integers_come_only_votes_are_decided(
     rule = policy.pop("rule", "soft")
     desk = Desk(**policy)
     query = desk.query(rule=rule)
-    settled = desk.take(query.record, query.says("p1", SURE), query.says("p2", SURE))
+    settled = desk.decide(query.record, query.says("p1", SURE), query.says("p2", SURE))
     assert [one.outcome for one in settled] == ["decided"] * early
 
 
@@ -267,7 +295,7 @@ def test_past_the_cap_a_query_is_rejected_at_once_and_no_other_pays_for_it(
     assert desk.join.orphans == 0
     # As soon as one is settled there is room for another.
     first = queries[0]
-    assert len(desk.take(first.says("p1", SURE), first.says("p2", SURE))) == 1
+    assert len(desk.decide(first.says("p1", SURE), first.says("p2", SURE))) == 1
     assert desk.take(desk.query().record) == []
     assert desk.join.open == 3
 
@@ -313,7 +341,7 @@ def test_behind_a_backlog_a_query_that_cannot_be_in_time_is_rejected_before_its_
     forged = desk.record("fi.responses", query.ask.query, b"not even an event")
     assert desk.take(query.says("p1", SURE), forged) == []
     assert desk.tally.counts()["overloaded"] == before + 2
-    (decided,) = desk.take(enough.says("p1", SURE), enough.says("p2", SURE))
+    (decided,) = desk.decide(enough.says("p1", SURE), enough.says("p2", SURE))
     assert decided.outcome == "decided"
 
 
@@ -323,7 +351,7 @@ def test_a_pause_is_no_backlog() -> None:
     query = desk.query(deadline=500)
     desk.time.advance(450)
     assert desk.take(query.record) == []
-    (settled,) = desk.take(query.says("p1", SURE), query.says("p2", SURE))
+    (settled,) = desk.decide(query.says("p1", SURE), query.says("p2", SURE))
     assert settled.outcome == "decided"
 
 
@@ -355,7 +383,7 @@ def test_whoever_copies_the_id_of_a_query_does_not_cost_it_its_answers() -> None
     sealed = desk.members.epoch("bob").seal(copied, None, query_payload())
     (rejected,) = desk.take(desk.record("fi.queries", copied.query, sealed.value))
     assert rejected.asked.client == "bob"
-    (settled,) = desk.take(honest.says("p1", SURE), honest.says("p2", SURE))
+    (settled,) = desk.decide(honest.says("p1", SURE), honest.says("p2", SURE))
     assert (settled.asked.client, settled.outcome) == ("alice", "decided")
 
 
@@ -428,7 +456,8 @@ def test_results_of_before_hold_the_marks_as_long_as_an_older_query_is_open() ->
     """Else whoever takes over next finds a query that is settled, and not its result."""
     desk = Desk()
     older, query = desk.query(), desk.query()
-    (settled,) = desk.take(older.record, query.record, *(query.says(p, SURE) for p in ("p1", "p2")))
+    answers = [query.says(p, SURE) for p in ("p1", "p2")]
+    (settled,) = desk.decide(older.record, query.record, *answers)
     result = query.result(settled)
     for _ in range(2):
         desk.joining = desk.another()
@@ -437,7 +466,7 @@ def test_results_of_before_hold_the_marks_as_long_as_an_older_query_is_open() ->
         marks = desk.join.marks()
         assert (marks.queries, marks.results) == (older.record.offset, 0)
     desk.joining.catching_up = False
-    assert len(desk.take(older.says("p1", SURE), older.says("p2", SURE))) == 1
+    assert len(desk.decide(older.says("p1", SURE), older.says("p2", SURE))) == 1
     assert desk.join.marks().results is None
 
 
@@ -445,7 +474,7 @@ def test_whoever_takes_over_after_an_early_exit_repeats_nothing() -> None:
     desk = Desk()
     query = desk.query()
     said = [query.says("p1", SURE), query.says("p2", SURE)]
-    (settled,) = desk.take(query.record, *said)
+    (settled,) = desk.decide(query.record, *said)
     result = query.result(settled)
     last = query.says("p3", OTHER)
     desk.joining = desk.another()
