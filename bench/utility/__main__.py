@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench.traces import read_folder
-from bench.utility import report
-from bench.utility.accuracy import measure, over_seeds
+from bench.utility import accuracy, attacks, liar, report, robustness
+from fi_stream.aggregation.guard import GUARDED, UNGUARDED
 from fi_stream.errors import FiStreamError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.traces import Trace
-    from bench.utility.accuracy import Found
+
+SECTIONS = ("accuracy", "liar", "attacks")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -29,28 +30,43 @@ def main(words: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 200)
     try:
         traces = read_folder(asked.traces)
-        found = [one for trace in traces for one in _measured(trace, console)]
-        if asked.json is not None:
-            asked.json.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
     except FiStreamError as error:
         print(f"bench.utility: {error}", file=sys.stderr)
         return error.exit_code
-    means = over_seeds(found, [(trace.name, trace.group) for trace in traces])
-    console.print(report.accuracy_table(means))
-    console.print(report.accuracy_plot(means))
+    for trace in traces:
+        participants, rows, classes = trace.logits.shape
+        console.print(f"{trace.name}: {participants} participants, {rows} rows, {classes} classes")
+    sections = asked.sections or ["accuracy", "liar"]
+    if "accuracy" in sections or asked.json is not None:
+        _accuracy(traces, asked.json, console)
+    if "liar" in sections:
+        console.print(robustness.liar_table([one for t in traces for one in liar.measure(t)]))
+    if "attacks" in sections:
+        for guard, said in ((UNGUARDED, "without cap and gate"), (GUARDED, "with cap and gate")):
+            found = [one for trace in traces for one in attacks.measure(trace, guard)]
+            console.print(robustness.attack_table(found, said))
     return 0
 
 
-def _measured(trace: Trace, console: Console) -> list[Found]:
-    participants, rows, classes = trace.logits.shape
-    console.print(f"{trace.name}: {participants} participants, {rows} rows, {classes} classes")
-    return list(measure(trace))
+def _accuracy(traces: Sequence[Trace], file: Path | None, console: Console) -> None:
+    found = [one for trace in traces for one in accuracy.measure(trace)]
+    if file is not None:
+        file.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    means = accuracy.over_seeds(found, [(trace.name, trace.group) for trace in traces])
+    console.print(report.accuracy_table(means))
+    console.print(report.accuracy_plot(means))
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.utility", description=__doc__)
     parser.add_argument("--traces", type=Path, required=True, help="a folder of *.npz (DESIGN 15)")
     parser.add_argument("--json", type=Path, help="write accuracy of every rule on every trace")
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        choices=[[], *SECTIONS],
+        help=f"of {', '.join(SECTIONS)}; accuracy and liar when none is named",
+    )
     return parser.parse_args(words)
 
 

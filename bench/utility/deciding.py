@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fi_stream.aggregation.caps import capped_sizes
 from fi_stream.aggregation.competence import (
     Standard,
     density_standing,
@@ -14,7 +15,9 @@ from fi_stream.aggregation.competence import (
     energy_weights,
 )
 from fi_stream.aggregation.consensus import softmax_of_mean
-from fi_stream.aggregation.evidence import NAMES, Evidence, scores
+from fi_stream.aggregation.dependence import FROM_QUERIES, gate
+from fi_stream.aggregation.evidence import NAMES, Evidence
+from fi_stream.aggregation.guard import UNGUARDED, Guard, guarded
 from fi_stream.aggregation.robust import refuse_trim
 from fi_stream.aggregation.spectral import confidences, spectral_weights
 from fi_stream.aggregation.windows import Windows
@@ -48,28 +51,49 @@ def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
-def decide(rule: str, trace: Trace) -> NDArray[np.float64]:
+def decide(
+    rule: str,
+    trace: Trace,
+    guard: Guard = UNGUARDED,
+    judged: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
     """The scores of a rule on each row of a trace: [rows, classes].
 
-    Sizes are those of the trace, not capped. What a participant would standardise on held-out data
-    is standardised on its past queries, since traces hold no other data.
+    What a participant would standardise on held-out data is standardised on its past queries, since
+    traces hold no other data. `judged` is what `counting` says, where that is known already.
     """
-    if rule == "logit_mean":
-        # From the logits themselves: probabilities of large ones are 0 and have no logarithm.
-        return _by_part(trace, lambda part: softmax_of_mean(trace.logits[:, part]))
     own, standing = _own(rule, trace), _standing(rule, trace)
-    sizes = trace.sizes[:, np.newaxis]
+    sizes = trace.sizes
+    if guard.times_median is not None:
+        sizes = capped_sizes(sizes, guard.times_median)
 
-    def on(part: slice) -> NDArray[np.float64]:
+    def on(rows: NDArray[np.int64], counts: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+        logits = trace.logits[:, rows]
+        if rule == "logit_mean":
+            # From the logits themselves: probabilities of large ones are 0 and have no logarithm.
+            return softmax_of_mean(logits if counts is None else logits[counts])
         evidence = Evidence(
-            probabilities(trace.logits[:, part]),
-            sizes=sizes,
-            own=None if own is None else own[:, part],
-            standing=None if standing is None else standing[:, part],
+            probabilities(logits),
+            sizes=sizes[:, np.newaxis],
+            own=None if own is None else own[:, rows],
+            standing=None if standing is None else standing[:, rows],
         )
-        return scores(rule, evidence)
+        return guarded(rule, evidence, guard, counts)
 
-    return _by_part(trace, on)
+    found = np.empty(trace.logits.shape[1:])
+    for rows, counts in _parts(trace, guard, judged):
+        found[rows] = on(rows, counts)
+    return found
+
+
+def counting(trace: Trace) -> NDArray[np.bool_]:
+    """Whom the gate lets count on each row after `FROM_QUERIES`: [participants, rows]."""
+    labels = trace.logits.argmax(axis=2)
+    kept = np.ones(labels.shape, dtype=np.bool_)
+    for block, past in WINDOWS.over(labels.shape[1]):
+        if past is not None and block.start >= FROM_QUERIES:
+            kept[:, block] = gate(labels[:, past])[:, np.newaxis]
+    return kept
 
 
 def _own(rule: str, trace: Trace) -> NDArray[np.float64] | None:
@@ -90,8 +114,7 @@ def _own(rule: str, trace: Trace) -> NDArray[np.float64] | None:
 def _standing(rule: str, trace: Trace) -> NDArray[np.float64] | None:
     """What the aggregator learns of participants: [participants, rows]; 1 until it is warm."""
     if rule in {"spectral", "hybrid"}:
-        sure = _by_part(trace, lambda part: confidences(probabilities(trace.logits[:, part])).T)
-        return _learnt(sure.T, spectral_weights)
+        return _learnt(_sure(trace), spectral_weights)
     if rule == "competence_density":
         return _learnt(density_weights(trace.log_density_ratio), density_standing)
     return None
@@ -107,11 +130,28 @@ def _learnt(
     return standing
 
 
-def _by_part(trace: Trace, score: Callable[[slice], NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.concatenate([score(part) for part in _parts(trace)])
+def _sure(trace: Trace) -> NDArray[np.float64]:
+    """How sure each participant is of each row: [participants, rows]."""
+    found = np.empty(trace.logits.shape[:2])
+    for rows, _ in _parts(trace, UNGUARDED):
+        found[:, rows] = confidences(probabilities(trace.logits[:, rows]))
+    return found
 
 
-def _parts(trace: Trace) -> Iterator[slice]:
+def _parts(
+    trace: Trace, guard: Guard, counts: NDArray[np.bool_] | None = None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_] | None]]:
+    """Rows on which the same participants count, not too many at once; None: not judged yet."""
     participants, rows, classes = trace.logits.shape
     step = max(1, _AT_ONCE // (participants * classes))
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+    start_of_judging = min(FROM_QUERIES, rows) if guard.gate else rows
+    for start in range(0, start_of_judging, step):
+        yield np.arange(start, min(start + step, start_of_judging)), None
+    if start_of_judging == rows:
+        return
+    counts = counting(trace) if counts is None else counts
+    patterns, which = np.unique(counts[:, start_of_judging:], axis=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T):
+        same = start_of_judging + np.flatnonzero(which.reshape(-1) == number)
+        for start in range(0, same.size, step):
+            yield same[start : start + step], pattern

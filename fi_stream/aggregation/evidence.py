@@ -10,14 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from fi_stream.aggregation.caps import weight_cap
 from fi_stream.aggregation.consensus import consensus_weights
 from fi_stream.aggregation.rules import RULES, entropy_weights
 from fi_stream.aggregation.stacks import Scores, Stack, Weights, weighted
 from fi_stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +40,12 @@ class Evidence:
     sizes: Weights | None = None
     own: Weights | None = None
     standing: Weights | None = None
+
+    def of(self, participants: NDArray[np.bool_]) -> Evidence:
+        """The answers of some participants: [participants], at least one of them True."""
+        parts = (self.sizes, self.own, self.standing)
+        rest = (None if part is None else part[participants] for part in parts)
+        return Evidence(self.predictions[participants], *rest)
 
     def product(self, *factors: Weights | None) -> Weights:
         """Those factors that are given multiplied: [participants, rows]."""
@@ -119,19 +129,39 @@ WEIGHTED: MappingProxyType[str, Weighing] = MappingProxyType(
 )
 """The rules that are sums of weighted predictions, and their weights."""
 
+CLAIMED = frozenset(
+    {
+        "entropy",
+        "competence_entropy",
+        "competence_energy",
+        "competence_density",
+        "tta_l2",
+        "tta_cosine",
+        "tta_kl",
+        "tta_js",
+    }
+)
+"""The rules by which a participant sets its own weight: by its size, its confidence, or w."""
+
 NAMES = tuple(dict.fromkeys((*RULES, *WEIGHTED)))
 """Every rule there is."""
 
 
-def scores(rule: str, evidence: Evidence) -> Scores:
+def scores(rule: str, evidence: Evidence, share: float = 1.0) -> Scores:
     """What a rule makes of the answers: [rows, classes], not normalised.
+
+    Args:
+        rule: one of `NAMES`.
+        evidence: the answers.
+        share: the most of all weight that one participant may have, where the rule has weights.
 
     Raises:
         ConfigError: there is no such rule.
     """
-    if rule in RULES:
+    if rule in RULES and (share >= 1 or rule not in WEIGHTED):
         return RULES[rule](evidence.predictions)
-    return weighted(evidence.predictions, weights(rule, evidence))
+    found = weights(rule, evidence)
+    return weighted(evidence.predictions, found if share >= 1 else weight_cap(found, share))
 
 
 def weights(rule: str, evidence: Evidence) -> Weights:
