@@ -94,7 +94,7 @@ def gradient(own: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
 def imitation(own: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """What the first of the others says: a second vote for it, for no work."""
     del own
-    return others[0].copy()
+    return np.array(others[0])
 
 
 ATTACKS: MappingProxyType[str, tuple[Attack, bool]] = MappingProxyType(
