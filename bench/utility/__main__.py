@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench.traces import read_folder
-from bench.utility import accuracy, attacks, liar, report, robustness
+from bench.utility import accuracy, attacks, cost, liar, report, robustness, watching
 from fi_stream.aggregation.guard import GUARDED, UNGUARDED
 from fi_stream.errors import FiStreamError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.traces import Trace
 
-SECTIONS = ("accuracy", "liar", "attacks")
+SECTIONS = ("accuracy", "liar", "attacks", "health", "cost")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -45,6 +45,10 @@ def main(words: Sequence[str] | None = None) -> int:
         for guard, said in ((UNGUARDED, "without cap and gate"), (GUARDED, "with cap and gate")):
             found = [one for trace in traces for one in attacks.measure(trace, guard)]
             console.print(robustness.attack_table(found, said))
+    if "health" in sections:
+        console.print(watching.table([watching.measure(trace) for trace in traces]))
+    if "cost" in sections:
+        cost.show()
     return 0
 
 

@@ -29,10 +29,8 @@ def total(contributions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def added(contributions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over the first axis in the order that it has."""
-    summed = np.zeros(contributions.shape[1:])
-    for contribution in contributions:
-        summed += contribution
-    return summed
+    # accumulate, because it adds one by one whatever the shape
+    return np.asarray(np.add.accumulate(contributions, axis=0)[-1])
 
 
 def over_classes(terms: NDArray[np.float64]) -> NDArray[np.float64]:
