@@ -1,0 +1,36 @@
+"""docs/rules.md names every rule that there is, with what the code says of it."""
+
+from __future__ import annotations
+
+import re
+
+from documents import ROOT, column, section, tables, text_of
+
+from fi_stream.aggregation.evidence import CLAIMED, NAMES
+
+TEXT = text_of("docs/rules.md")
+
+
+def test_every_rule_has_its_line() -> None:
+    (rules,) = tables(section(TEXT, "The rules"))[:1]
+    assert set(column(rules, "rule")) == set(NAMES)
+
+
+def test_every_rule_but_those_of_forms_is_measured() -> None:
+    (measured,) = tables(section(TEXT, "What they reach"))
+    expected = {name for name in NAMES if not name.startswith("tta_")}
+    assert set(column(measured, "rule")) == expected | {"best_single", "hard_first_class"}
+
+
+def test_the_rules_by_which_a_participant_weighs_itself_are_those_of_the_code() -> None:
+    said = re.search(r"weighs itself \(([^)]*)\)", TEXT)
+    assert said
+    named = set(re.findall(r"`(\w+?)_?\*?`", said.group(1)))
+    assert named == {name.split("_")[0] for name in CLAIMED}
+
+
+def test_every_module_that_is_named_exists() -> None:
+    for file, name in re.findall(r"`(\w+\.py)(?:: (\w+))?`", TEXT):
+        path = ROOT / "fi_stream/aggregation" / file
+        assert path.is_file(), file
+        assert f"def {name}(" in path.read_text("utf-8") or not name, name
