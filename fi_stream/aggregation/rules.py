@@ -14,6 +14,7 @@ import numpy as np
 
 from fi_stream.aggregation import portable
 from fi_stream.aggregation.consensus import consensus, logit_mean
+from fi_stream.aggregation.own import is_own, own_rule
 from fi_stream.aggregation.robust import geometric_median, median, trimmed_mean
 from fi_stream.aggregation.stacks import Scores, Stack, Weights, over_classes, total, weighted
 from fi_stream.errors import ConfigError
@@ -91,11 +92,13 @@ RULES: MappingProxyType[str, Rule] = MappingProxyType(
 
 
 def rule(name: str) -> Rule:
-    """The rule of that name.
+    """The rule of that name, or a federation's own: "module:function".
 
     Raises:
-        ConfigError: there is no such rule.
+        ConfigError: there is no such rule, or it may not be used.
     """
+    if is_own(name):
+        return own_rule(name)
     found = RULES.get(name)
     if found is None:
         nearest = get_close_matches(name, RULES, n=1, cutoff=0.5)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from documents import ROOT, column, section, tables, text_of
+from documents import ROOT, blocks, column, section, tables, text_of
 
+from fi_stream.aggregation.contract import broken_laws
 from fi_stream.aggregation.evidence import CLAIMED, NAMES
 
 TEXT = text_of("docs/rules.md")
@@ -34,3 +35,13 @@ def test_every_module_that_is_named_exists() -> None:
         path = ROOT / "fi_stream/aggregation" / file
         assert path.is_file(), file
         assert f"def {name}(" in path.read_text("utf-8") or not name, name
+
+
+def test_the_rule_of_your_own_that_is_shown_keeps_the_laws() -> None:
+    shown, test = blocks(section(TEXT, "A rule of your own"), "python")
+    scope: dict[str, object] = {}
+    exec(compile(shown, "mypkg.py", "exec"), scope)  # noqa: S102 - the document's own example
+    assert "broken_laws(sure) == []" in test
+    rule = scope["sure"]
+    assert callable(rule)
+    assert broken_laws(rule) == []
