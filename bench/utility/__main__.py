@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.traces import read_folder
 from bench.utility import accuracy, attacks, cost, liar, report, robustness, watching
 from fi_stream.aggregation.guard import GUARDED, UNGUARDED
 from fi_stream.errors import FiStreamError
+from fi_stream.roles.traces import read_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.traces import Trace
+    from fi_stream.roles.traces import Trace
 
 SECTIONS = ("accuracy", "liar", "attacks", "health", "cost")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.traces import Trace
+    from fi_stream.roles.traces import Trace
 
 BASELINE = "soft"
 BEST = "best_single"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.traces import Trace
 from bench.utility.accuracy import credit
 from bench.utility.deciding import counting, decide, probabilities, rules_for
+from fi_stream.roles.traces import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

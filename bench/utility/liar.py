@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.traces import Trace
 from bench.utility.accuracy import credit
 from bench.utility.deciding import counting, decide, rules_for
 from fi_stream.aggregation.dependence import FROM_QUERIES
 from fi_stream.aggregation.guard import GUARDED
+from fi_stream.roles.traces import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

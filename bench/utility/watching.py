@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.traces import Trace
+    from fi_stream.roles.traces import Trace
 
 _ROWS = 2000
 _SHIFT = 7

@@ -55,6 +55,7 @@ VERBS = {
     "ask": Verb("ask:ask", "Ask queries and print their results"),
     "tail": Verb("tail:tail", "Print a topic's events as they come, clear headers only"),
     "dead": Verb("dead:dead_app", "List, show and replay records that were refused"),
+    "replay": Verb("replay:replay", "Decide recorded queries again, by any rule"),
     "load": Verb("load:load", "Send queries at a steady rate and measure"),
 }
 

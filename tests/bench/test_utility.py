@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bench.traces import Trace
 from bench.utility.__main__ import main
 from bench.utility.accuracy import BEST, FIRST, credit, measure, over_seeds, paired
 from bench.utility.deciding import decide, rules_for
+from fi_stream.roles.traces import Trace
 
 if TYPE_CHECKING:
     from pathlib import Path

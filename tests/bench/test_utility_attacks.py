@@ -19,8 +19,8 @@ from fi_stream.aggregation.guard import GUARDED, UNGUARDED
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bench.traces import Trace
     from fi_stream.aggregation.guard import Guard
+    from fi_stream.roles.traces import Trace
 
 BELIEVING = {"soft", "entropy", "competence_entropy", "competence_energy", "competence_density"}
 

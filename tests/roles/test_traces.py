@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bench.traces import read, read_folder, shuffled
 from fi_stream.errors import ConfigError
+from fi_stream.roles.traces import read, read_folder, shuffled
 
 if TYPE_CHECKING:
     from pathlib import Path
