@@ -24,6 +24,7 @@ from fi_stream.events.refusals import Refusal
 from fi_stream.events.tensors import Datatype, Tensor, to_array
 from fi_stream.models.prediction import softmax
 from fi_stream.roles.traces import read as read_trace
+from fi_stream.roles.traces import shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,8 +129,8 @@ def _holds(tensor: Tensor, datatype: Datatype, shape: tuple[int, ...]) -> bool:
 
 
 def _of_trace(file: Path) -> Recording:
-    """A trace as queries of one row each, all answered at once, decided by `soft`."""
-    trace = read_trace(file)
+    """A trace, shuffled, as queries of one row each, all answered at once, decided by `soft`."""
+    trace = shuffled(read_trace(file))
     participants, rows, classes = trace.logits.shape
     flat = softmax(trace.logits.reshape(-1, classes)).astype(np.float64)
     said = flat.reshape(participants, rows, classes)

@@ -118,6 +118,19 @@ def test_other_rules_and_participants_stand_beside_what_was(trace: Path) -> None
     assert all(isinstance(one["accuracy"], float) for one in found)
 
 
+def test_health_says_how_each_participant_does_and_how_it_is_known_to_do(trace: Path) -> None:
+    result = CliRunner().invoke(app("health"), ["health", str(trace), "--json"])
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert [one["member"] for one in found] == ["p0", "p1", "p2"]
+    for one in found:
+        assert 0 < one["right"] < 1
+        assert 0 < one["health"]["accuracy"] <= 1
+        assert (one["counts"], one["drifted"]) == (True, None)
+    shown = CliRunner().invoke(app("health"), ["health", str(trace), "--window", "10"])
+    assert "accuracy is estimated" in shown.stdout
+
+
 def test_an_earlier_deadline_shows_in_the_outcomes(file: Path) -> None:
     code, found = run(file, "--deadline", "20")
     assert code == 0
