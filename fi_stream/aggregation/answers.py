@@ -11,7 +11,7 @@ from fi_stream.aggregation.facts import Answered, Given
 from fi_stream.events.payloads import Abstain, Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import Datatype, Tensor, to_array
-from fi_stream.federation.policy import Form
+from fi_stream.federation.policy import Form, Protection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,29 @@ if TYPE_CHECKING:
 
 SIMPLEX_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a row may add up."""
+
+
+def answered_by(event: Verified, reply: Reply) -> Answered:
+    """What is known of a response before it is opened; it names a protection that there is."""
+    header, record = event.header, event.record
+    protection = Protection(header.ask.protection)
+    return Answered(
+        header.sender, reply.digest, record.at, record.offset, header.ask.rows, protection
+    )
+
+
+def unread(event: Verified, reply: Reply, most_bytes: int) -> tuple[Given, Refusal | None]:
+    """A response that only the client may read, to be relayed to it as it came.
+
+    One larger than a true one can be, `most_bytes`, would make the result too large: it stands as
+    an abstain, with the refusal.
+    """
+    answered, size = answered_by(event, reply), len(event.record.value)
+    if size > most_bytes:
+        refusal = Refusal(Reason.TOO_LARGE, f"{size} bytes, and a response has {most_bytes}")
+        return Given(answered, reply.model, None, refusal.reason), refusal
+    kept = event.record.value
+    return Given(answered, reply.model, None, relayed=kept, unread=reply.kind == "answer"), None
 
 
 def open_response(
@@ -38,7 +61,7 @@ def open_response(
     Returns:
         What it says; one that cannot be used stands as an abstain, with the refusal that says why.
     """
-    answered = Answered(event.header.sender, reply.digest, event.record.at, event.record.offset)
+    answered = answered_by(event, reply)
     if reply.kind == "abstain":
         abstain = event.open(Abstain)
         if isinstance(abstain, Refusal):

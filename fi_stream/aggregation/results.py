@@ -22,7 +22,7 @@ def result_payloads(settled: Sequence[Settled]) -> list[ResultPayload]:
     gathered = {
         index: Gathered.of(one.asked, one.answers)
         for index, one in enumerate(settled)
-        if one.outcome in _DECIDED
+        if one.outcome in _DECIDED and not one.relayed
     }
     decisions = dict(zip(gathered, evaluate(list(gathered.values())), strict=True))
     return [_payload(one, decisions.get(index)) for index, one in enumerate(settled)]
@@ -41,6 +41,7 @@ def _payload(one: Settled, decision: Decision | None) -> ResultPayload:
             retry_ms=one.retry_ms.get(member),
         )
         for member, reason in one.missing.items()
+        if member not in one.relayed
     )
     return ResultPayload(
         outcome=one.outcome,
@@ -48,6 +49,7 @@ def _payload(one: Settled, decision: Decision | None) -> ResultPayload:
         outputs=() if decision is None else _outputs(decision),
         contributors=contributors,
         missing=missing,
+        responses=tuple(one.relayed.values()) or None,
     )
 
 

@@ -18,7 +18,7 @@ from fi_stream.events.query_id import new_query_id
 from fi_stream.events.refusals import Reason
 from fi_stream.events.tensors import Tensor, to_array, to_tensor
 from fi_stream.federation.member import MemberSettings
-from fi_stream.federation.policy import Form
+from fi_stream.federation.policy import Form, Protection
 from fi_stream.federation.roster import Role
 from fi_stream.roles import joining
 from fi_stream.roles.joining import Joining
@@ -118,8 +118,13 @@ class Query:
         self.digest = digest
         self.record = record
 
-    def says(self, member: str, prediction: np.ndarray, scale: int | None = None) -> Record:
-        """A member's answer, appended now; with a scale, as noised integers."""
+    def says(
+        self, member: str, prediction: np.ndarray, scale: int | None = None, **asked: object
+    ) -> Record:
+        """A member's answer, appended now; with a scale, as noised integers.
+
+        Its header repeats the query but for what is `asked` otherwise.
+        """
         form = self._desk.members.federation.policy.form
         values = prediction if scale is None else np.rint(prediction * scale).astype(np.int64)
         if form is Form.LABEL:
@@ -127,17 +132,17 @@ class Query:
         tensor = to_tensor(form.value, values)
         assert isinstance(tensor, Tensor)
         payload = answer_payload(Answer(form=form.value, outputs=(tensor,), scale=scale))
-        return self._sealed(member, "answer", payload)
+        return self._sealed(member, "answer", payload, **asked)
 
     def result(self, settled: Settled) -> Record:
         """The result that an aggregator makes of it, appended now."""
         (payload,) = result_payloads([settled])
         return self._sealed("agg", "result", frame(payload))
 
-    def _sealed(self, member: str, kind: str, payload: bytes) -> Record:
+    def _sealed(self, member: str, kind: str, payload: bytes, **asked: object) -> Record:
         fields = {"client": "alice", "digest": self.digest, "kind": kind}
-        reply = Reply.model_validate(fields)
-        sealed = self._desk.epochs[member].seal(self.ask, reply, payload)
+        reply, ask = Reply.model_validate(fields), self.ask.model_copy(update=asked)
+        sealed = self._desk.epochs[member].seal(ask, reply, payload)
         topic = "fi.results" if kind == "result" else "fi.responses"
         return self._desk._record(topic, sealed.value)
 
@@ -175,6 +180,31 @@ def test_while_the_third_can_change_it_nothing_is_decided(answers: tuple[np.ndar
     assert desk.take(query.record, *said) == []
     (settled,) = desk.take(query.says("p3", UNSURE))
     assert settled.outcome == "complete"
+
+
+@pytest.mark.parametrize("first", ["query", "answer"])
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"rows": 2}, "wrong_query"),
+        ({"protection": "blind"}, "wrong_query"),
+        ({"protection": "mpc"}, "protection_not_allowed"),
+    ],
+)
+def test_an_answer_to_something_else_than_was_asked_is_none(
+    asked: dict[str, object], reason: str, first: str
+) -> None:
+    """Its sender is a member, and may write into its header what it likes."""
+    desk = Desk(protections=(Protection.TRUSTED, Protection.BLIND))
+    query = desk.query()
+    odd = query.says("p1", np.repeat(SURE, 2, axis=0) if "rows" in asked else SURE, **asked)
+    records = [query.record, odd] if first == "query" else [odd, query.record]
+    for record in records:
+        assert desk.take(record) == []
+    assert desk.tally.counts() == {reason: 1}
+    (settled,) = desk.take(query.says("p2", SURE), query.says("p3", SURE))
+    assert list(settled.answers) == ["p2", "p3"]
+    assert label(settled) == 0
 
 
 def test_answers_before_their_query_decide_it_when_it_comes() -> None:
