@@ -40,7 +40,7 @@ class RolesContract:
         drawn, how = rows(60), {"deadline": 10.0, "protection": protection}
         async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
             results = [result async for result in client.stream(drawn, **how)]
-            assert client.refusals == {}
+            assert _ours(client.refusals) == {}
         assert [result.outcome for result in results] == ["complete"] * 60
         assert [result.labels for result in results] == [[name] for name in names_of(drawn)]
         assert {result.guarantee.protection for result in results} == {protection}
