@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fi_stream.demo.data import task
+from fi_stream.demo.levels import OFFERED
 from fi_stream.demo.model import SOURCE
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
@@ -83,7 +84,12 @@ def write_federation(
     federation = Federation(
         name="demo",
         task=task(),
-        policy=Policy(rules=(noise.rule,), form=noise.form, quorum=len(participants) // 2 + 1),
+        policy=Policy(
+            protections=OFFERED,
+            rules=(noise.rule,),
+            form=noise.form,
+            quorum=len(participants) // 2 + 1,
+        ),
         roster=Roster(version=1, members=tuple(members)),
     )
     (directory / "federation.toml").write_text(federation_toml(federation), "utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,17 +20,20 @@ from fi_stream.demo.federation import (
     participant_names,
     write_federation,
 )
+from fi_stream.demo.levels import labels, latency, level, shares
 from fi_stream.demo.offline import accuracy, predictions, together
 from fi_stream.demo.picture import Guess, picture
 from fi_stream.demo.processes import Processes
 from fi_stream.demo.report import Accuracy, Alone, Counts, Latency, Report
 from fi_stream.demo.table import final_table
 from fi_stream.demo.training import trained
+from fi_stream.demo.wire import bytes_of_a_query
 from fi_stream.federation.policy import Protection
 from fi_stream.roles.client import connect
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from fi_stream.clock import Clock
@@ -51,15 +54,17 @@ class Settings:
     division: Division
     noise: Noise
     apache: bool
+    protection: Protection = Protection.TRUSTED
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Streamed:
-    """What came back, in the order of the queries."""
+    """What came back under each level, in the order of the queries; `sizes` are in bytes."""
 
-    results: list[Result]
-    first_answer: Instant | None
+    results: dict[Protection, list[Result]]
     refused: Counter[str]
+    first_answer: Instant | None = None
+    sizes: Mapping[Protection, float] = field(default_factory=dict)
 
 
 def run_demo(settings: Settings, console: Console, clock: Clock) -> Report:
@@ -75,11 +80,12 @@ def run_demo(settings: Settings, console: Console, clock: Clock) -> Report:
         directory = Path(name)
         with Processes(directory, clock) as processes:
             _start(processes, directory, made, settings)
-            streamed = _stream(directory, asked, console, clock)
+            counts = shares(settings.protection, len(asked))
+            streamed = _stream(directory, asked, counts, console, clock)
             for said in processes.stop().values():
                 streamed.refused.update(said.get("refused", {}))
     report = _report(settings, made, asked, streamed, begun)
-    _show_one(made, asked, streamed.results, console)
+    _show_one(made, asked, streamed.results[settings.protection], console)
     console.print(final_table(report))
     return report
 
@@ -96,7 +102,8 @@ def _start(processes: Processes, directory: Path, made: Trained, settings: Setti
     """Start the broker, then every role, and wait until all are ready."""
     processes.start("broker", ["broker", *(["--apache"] if settings.apache else [])])
     bootstrap = processes.first_line("broker").rpartition("= ")[2]
-    write_federation(directory, bootstrap, made, settings.noise, settings.queries)
+    queries = sum(shares(settings.protection, settings.queries).values())
+    write_federation(directory, bootstrap, made, settings.noise, queries)
     if settings.apache:
         processes.start("topics", ["topics", "apply", "--bootstrap", bootstrap])
         processes.finished("topics")
@@ -108,7 +115,13 @@ def _start(processes: Processes, directory: Path, made: Trained, settings: Setti
         processes.ready(name)
 
 
-def _stream(directory: Path, asked: Digits, console: Console, clock: Clock) -> _Streamed:
+def _stream(
+    directory: Path,
+    asked: Digits,
+    counts: Mapping[Protection, int],
+    console: Console,
+    clock: Clock,
+) -> _Streamed:
     progress = Progress(
         TextColumn("asking"),
         BarColumn(),
@@ -116,23 +129,30 @@ def _stream(directory: Path, asked: Digits, console: Console, clock: Clock) -> _
         TimeElapsedColumn(),
         console=console,
     )
-    streamed = _Streamed([], None, Counter())
+    streamed = _Streamed({each: [] for each in counts}, Counter())
+    member = directory / CLIENT / "member.toml"
 
-    async def stream() -> _Streamed:
-        first: Instant | None = None
-        bar = progress.add_task("", total=len(asked))
-        async with connect(directory / CLIENT / "member.toml") as client:
-            rows = iter(asked.images)
-            async for result in client.stream(rows, deadline=DEADLINE, in_flight=IN_FLIGHT):
-                if first is None and result.decided is not None:
-                    first = clock.monotonic()
-                streamed.results.append(result)
-                progress.advance(bar)
+    async def stream() -> None:
+        bar = progress.add_task("", total=sum(counts.values()))
+        async with connect(member) as client:
+            for protection, count in counts.items():
+                results = client.stream(
+                    iter(asked.images[:count]),
+                    deadline=DEADLINE,
+                    protection=protection.value,
+                    in_flight=IN_FLIGHT,
+                )
+                async for result in results:
+                    if streamed.first_answer is None and result.decided is not None:
+                        streamed.first_answer = clock.monotonic()
+                    streamed.results[protection].append(result)
+                    progress.advance(bar)
             streamed.refused.update(client.refusals)
-        return _Streamed(streamed.results, first, streamed.refused)
+        streamed.sizes = await bytes_of_a_query(member)
 
     with progress:
-        return asyncio.run(stream())
+        asyncio.run(stream())
+    return streamed
 
 
 def _report(
@@ -143,38 +163,36 @@ def _report(
         Alone(accuracy(one.argmax(axis=1), asked.labels), n)
         for one, n in zip(said, made.examples, strict=True)
     ]
-    results = streamed.results
-    latencies = [one.latency_ms for one in results if one.outcome is not None]
+    results = streamed.results[settings.protection]
+    p50, p99 = latency(results)
     outcomes = Counter("unknown" if r.outcome is None else r.outcome.value for r in results)
     guarantees = [one.guarantee for one in results if one.guarantee is not None]
     first = streamed.first_answer
     return Report(
         counts=Counts(len(results), outcomes, streamed.refused),
         accuracy=Accuracy(
-            federation=accuracy(_labels(results), asked.labels),
+            federation=accuracy(labels(results), asked.labels),
             noiseless=accuracy(together(said, NOISELESS_RULE), asked.labels),
             participants=dict(zip(participant_names(len(alone)), alone, strict=True)),
         ),
         latency=Latency(
-            p50=float(np.percentile(latencies, 50)) if latencies else None,
-            p99=float(np.percentile(latencies, 99)) if latencies else None,
+            p50=p50,
+            p99=p99,
             first_answer_s=None if first is None else first - begun,
         ),
         guarantee=guarantees[-1] if guarantees else None,
-        protection=Protection.TRUSTED,
+        levels={
+            each: level(some, asked.labels, streamed.sizes.get(each))
+            for each, some in streamed.results.items()
+        },
         broker="Apache Kafka" if settings.apache else "embedded (in memory, for development)",
     )
-
-
-def _labels(results: list[Result]) -> NDArray[np.int64]:
-    """The label of each query; -1 where there is none."""
-    return np.array([-1 if one.decided is None else one.decided.labels[0] for one in results])
 
 
 def _show_one(made: Trained, asked: Digits, results: list[Result], console: Console) -> None:
     """Show the query on which the models disagree most, of those that were answered rightly."""
     said = predictions(made.networks, asked.images)
-    right = _labels(results) == asked.labels
+    right = labels(results) == asked.labels
     wrong = (said.argmax(axis=2) != asked.labels).sum(axis=0)
     number = int(np.argmax(np.where(right, wrong, -1)))
     names = participant_names(len(made.networks))

@@ -27,6 +27,7 @@ FIELDS = {
     "first_answer_s",
     "epsilon",
     "protection",
+    "protections",
     "broker",
 }
 
@@ -91,12 +92,17 @@ def wait_until(true: Callable[[], Any], within: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("epsilon", "per_query"), [("8", 8.0), ("inf", "infinite")])
+@pytest.mark.parametrize(
+    ("how", "per_query"),
+    [(("trusted", "8"), 8.0), (("blind", "8"), 8.0), (("trusted", "inf"), "infinite")],
+)
 def test_the_report_has_what_was_promised_and_nothing_stays(
-    cache: Path, scratch: Path, tmp_path: Path, epsilon: str, per_query: object
+    cache: Path, scratch: Path, tmp_path: Path, how: tuple[str, str], per_query: object
 ) -> None:
     file = tmp_path / "report.json"
+    protection, epsilon = how
     words = ("--queries", "20", "--epsilon", epsilon, "--json", str(file))
+    words += ("--protection", protection)
     with demo(cache, scratch, *words) as process:
         printed, _ = process.communicate(timeout=120)
         assert process.returncode == 0, printed
@@ -116,7 +122,10 @@ def test_the_report_has_what_was_promised_and_nothing_stays(
     else:
         assert math.isclose(report["epsilon"]["per_query"], per_query)
         assert math.isclose(total, 20 * per_query)
-    assert report["protection"] == "trusted"
+    assert report["protection"] == protection
+    assert set(report["protections"]) == {"trusted", "blind"}
+    sizes = {each: level["bytes_of_a_query"] for each, level in report["protections"].items()}
+    assert 2000 < sizes["trusted"] < sizes["blind"]  # the responses are in the result again
     assert "alone, the best one" in printed
     assert "Traceback" not in printed
     assert of_the_demo(scratch) == []
@@ -188,4 +197,15 @@ def test_an_impatient_ctrl_c_twice_leaves_nothing_either(cache: Path, scratch: P
         process.communicate(timeout=20)
         assert process.returncode != 0
         assert of_the_demo(scratch) == []
+        assert files_of_the_demo(scratch) == []
+
+
+def test_a_level_that_the_demo_has_not_is_refused_before_anything_starts(
+    cache: Path, scratch: Path
+) -> None:
+    for name, why in (("secagg", "is not there yet"), ("mine", "is no level of protection")):
+        with demo(cache, scratch, "--protection", name) as process:
+            printed, _ = process.communicate(timeout=60)
+            assert process.returncode == 3, printed
+        assert f"--protection {name} {why}: use trusted or blind" in printed.replace("\n", " ")
         assert files_of_the_demo(scratch) == []
