@@ -52,8 +52,19 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Half:
+    """The leader's share of an answer, [rows, columns] modulo 2^64, and the id of both shares."""
+
+    share: bytes
+    values: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """An opened response: a prediction [rows, classes], or the reason why there is none."""
+    """An opened response: a prediction [rows, classes], or the reason why there is none.
+
+    Under `secagg` a `half` is in the place of the prediction.
+    """
 
     answered: Answered
     model: str
@@ -61,13 +72,20 @@ class Given:
     reason: Reason | None = None
     noise: Noise | None = None
     retry_ms: int | None = None
+    half: Half | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is an answer; an abstain is none."""
+        return self.prediction is not None or self.half is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settled:
     """A query with its outcome: what to evaluate and send; `answers` in order of member id.
 
-    `retry_ms` is what those of the `missing` said who expect to have room later.
+    `retry_ms` is what those of the `missing` said who expect to have room later. `first` is the
+    lowest offset of its responses, abstains included.
     """
 
     asked: Asked
@@ -76,6 +94,7 @@ class Settled:
     missing: Mapping[MemberId, Reason | None]
     reason: Reason | None = None
     retry_ms: Mapping[MemberId, int] = field(default_factory=dict)
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -256,7 +256,7 @@ class Join:
         return self._close(asked, entry, self._outcome(entry, "all"))
 
     def _outcome(self, entry: _Entry, why: Literal["all", "deadline"]) -> Outcome:
-        answers = sum(given.prediction is not None for given in entry.given.values())
+        answers = sum(given.answers for given in entry.given.values())
         if answers < self._quorum:
             return Outcome.NO_QUORUM
         return Outcome.COMPLETE if why == "all" else Outcome.PARTIAL
@@ -270,8 +270,9 @@ class Join:
             for member in sorted(asked.participants - answers.keys())
         }
         retry = {m: each.retry_ms for m, each in given.items() if each.retry_ms is not None}
+        first = min((each.answered.offset for each in given.values()), default=None)
         self._settle(asked, entry)
-        return Settled(asked, outcome, answers, missing, reason, retry)
+        return Settled(asked, outcome, answers, missing, reason, retry, first)
 
     def _settle(self, asked: Asked, entry: _Entry) -> None:
         # Who answered stays known until the deadline; what they said does not, nor what was asked.
@@ -289,7 +290,7 @@ class Join:
 def _answers(entry: _Entry) -> dict[MemberId, Given]:
     """The answers to a query, in order of member id; abstains are none."""
     given = entry.given
-    return {m: given[m] for m in sorted(given) if given[m].prediction is not None}
+    return {m: given[m] for m in sorted(given) if given[m].answers}
 
 
 def _unfit(entry: _Entry, answer: Answered) -> Refusal | None:

@@ -75,7 +75,12 @@ def test_the_reasons_that_are_poison_are_those_of_the_code() -> None:
 
 
 def test_every_reason_has_its_place_in_the_checks_or_is_an_abstention() -> None:
-    headings = ("Checks of an event, in order", "Checks of a grant, in order", "Rosters")
+    headings = (
+        "Checks of an event, in order",
+        "Checks of a grant, in order",
+        "Rosters",
+        "Secure sums",
+    )
     checks = "".join(section(TEXT, heading) for heading in headings)
     abstentions = {Reason.MODEL_FAILED, Reason.OVER_BUDGET, Reason.OVERLOADED}
     assert {reason for reason in Reason if f"`{reason}`" not in checks} == abstentions
