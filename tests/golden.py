@@ -51,7 +51,8 @@ from fi_stream.federation.policy import Policy
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.rosters import Rosters
 from fi_stream.federation.task import Task, TensorSpec
-from fi_stream.sealing.epochs import audiences, new_epoch
+from fi_stream.sealing.audiences import audiences
+from fi_stream.sealing.epochs import new_epoch
 from fi_stream.sealing.gate import Gate, Verified
 from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring

@@ -31,7 +31,14 @@ class Federation(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        refuse([*self._roles_missing(), *self._quorum_out_of_reach(), *self._rows_too_large()])
+        refuse(
+            [
+                *self._not_there_yet(),
+                *self._roles_missing(),
+                *self._quorum_out_of_reach(),
+                *self._rows_too_large(),
+            ]
+        )
         return self
 
     @cached_property
@@ -69,6 +76,11 @@ class Federation(Settings):
         return member and Card(
             id=member.id, signing_key=member.signing_key, sealing_key=member.sealing_key
         )
+
+    def _not_there_yet(self) -> list[str]:
+        if Protection.SECAGG not in self.policy.protections:
+            return []
+        return ["policy.protections: secagg is not there yet; write trusted or blind"]
 
     def _roles_missing(self) -> list[str]:
         return [

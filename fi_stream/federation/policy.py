@@ -11,9 +11,15 @@ from fi_stream.federation.settings import Settings
 
 
 class Protection(StrEnum):
-    """Who may see one participant's answer (DESIGN 2); later levels come with their code."""
+    """Who may see one participant's answer (DESIGN 2).
+
+    `trusted`: the aggregator, with which the others have no more than the result; `blind`: only the
+    client that asked; `secagg`: nobody.
+    """
 
     TRUSTED = "trusted"
+    BLIND = "blind"
+    SECAGG = "secagg"
 
 
 class Form(StrEnum):

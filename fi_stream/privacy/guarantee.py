@@ -19,7 +19,10 @@ UNIT = "one participant's whole answer (its model and data)"
 STREAM_LIMIT = 10.0
 """Above this cumulative epsilon, a stream of answers is not private, and we say so."""
 
-_AGAINST = {Protection.TRUSTED: ("aggregator", "client")}
+_AGAINST = {
+    Protection.TRUSTED: ("aggregator", "client"),
+    Protection.BLIND: ("client",),
+}
 
 
 @dataclass(frozen=True, slots=True)

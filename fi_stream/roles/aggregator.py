@@ -21,6 +21,7 @@ from fi_stream.roles.joining import Joining
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.metrics import Latency
+from fi_stream.roles.own_epochs import Need
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
@@ -195,8 +196,8 @@ class Aggregator:
         for one, payload in zip(settled, result_payloads(settled), strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
-            epoch = self._keys.own.find(asked.roster, asked.client)
-            sealed = epoch.seal(asked.ask, reply, frame(payload))
+            need = Need(asked.roster, asked.ask.protection, asked.client)
+            sealed = self._keys.own.find(need).seal(asked.ask, reply, frame(payload))
             target = Partition(topic, asked.ask.partition)
             labels = tool_labels("result", task, asked.ask, outcome=one.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))

@@ -23,6 +23,7 @@ from fi_stream.roles.health import watched
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels, trace_of
 from fi_stream.roles.metrics import Latency
+from fi_stream.roles.own_epochs import Need
 from fi_stream.roles.pace import Pace, Wanted, choose
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
@@ -211,10 +212,15 @@ class Participant:
         """Publish these, the same bytes until they are acknowledged or of no use any more."""
         if not responses:
             return
-        events = [self._sealed(query, payload) for query, payload in responses]
+        latest = BrokerMillis(max(query.event.header.ask.deadline for query, _ in responses))
+        own = self._keys.own
+        await self._keys.prepare((_need(query) for query, _ in responses), latest)
+        # Without the grant nobody could read it: the log says that the broker does not take it.
+        events = [
+            self._sealed(query, payload) for query, payload in responses if own.holds(_need(query))
+        ]
         self.answers += len(events)
-        latest = max(query.event.header.ask.deadline for query, _ in responses)
-        if await self._seat.publish(events, until=BrokerMillis(latest)):
+        if await self._seat.publish(events, until=latest):
             now = self._seat.clock.now()
             for query, _ in responses:
                 self._latency.took((now - query.event.record.at) / 1000)
@@ -267,7 +273,7 @@ class Participant:
             kind="abstain" if isinstance(payload, Abstain) else "answer",
             model=self._answering.version,
         )
-        sealed = self._keys.own.find(header.roster).seal(ask, reply, frame(payload, room))
+        sealed = self._keys.own.find(_need(query)).seal(ask, reply, frame(payload, room))
         target = Partition(catalogue().responses.name, ask.partition)
         labels = tool_labels(
             "response", header.task, ask, trace=trace_of(query.event.record.headers)
@@ -291,6 +297,11 @@ def _model_thread() -> Iterator[ThreadPoolExecutor]:
         yield thread
     finally:
         thread.shutdown(wait=False)
+
+
+def _need(query: Asked) -> Need:
+    header = query.event.header
+    return Need(header.roster, header.ask.protection, header.sender)
 
 
 def _rows(query: Asked) -> int:

@@ -15,7 +15,6 @@ from fi_stream.events.codec import pack
 from fi_stream.events.envelope import encode_envelope, event_digest
 from fi_stream.events.grant import Epoch, Grant, ReaderGrant, ReaderKeys, SignedGrant
 from fi_stream.events.header import VERSION
-from fi_stream.federation.roster import Role
 from fi_stream.sealing.identity import sealing_key
 from fi_stream.sealing.keys import ContentKey, TagKey
 from fi_stream.values import BrokerMillis, Millis
@@ -23,6 +22,7 @@ from fi_stream.values import BrokerMillis, Millis
 if TYPE_CHECKING:
     from fi_stream.events.header import Ask, EventType, Reply
     from fi_stream.federation.federation import Federation
+    from fi_stream.sealing.audiences import Audience
     from fi_stream.sealing.identity import Identity
     from fi_stream.values import MemberId
 
@@ -38,18 +38,6 @@ RENEWAL = Millis(120_000)
 until a broker that is away has acknowledged the grant of the next one."""
 
 MOST_MESSAGES = 2**24
-
-
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """The exact readers of an epoch: `openers` read content, `checkers` only check the sender."""
-
-    openers: tuple[MemberId, ...]
-    checkers: tuple[MemberId, ...] = ()
-
-    def readers(self) -> tuple[MemberId, ...]:
-        """Every reader, in the order in which their tags stand in an event."""
-        return (*self.openers, *(c for c in self.checkers if c not in self.openers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +114,6 @@ def new_epoch(
         expires=now + KEY_LIFE + RENEWAL + federation.policy.limits.max_deadline_ms,
     )
     return OwnEpoch(identity, federation, epoch, audience)
-
-
-def audiences(federation: Federation, role: Role) -> list[tuple[EventType, Audience]]:
-    """What a role sends, and to whom: results have one epoch for each client."""
-    aggregators = federation.roster.having(Role.AGGREGATOR)
-    match role:
-        case Role.CLIENT:
-            return [("query", Audience(federation.roster.having(Role.PARTICIPANT), aggregators))]
-        case Role.PARTICIPANT:
-            return [("response", Audience(aggregators))]
-        case Role.AGGREGATOR:
-            clients = federation.roster.having(Role.CLIENT)
-            return [("result", Audience((client,), aggregators)) for client in clients]
 
 
 def hpke_info(epoch: Epoch, reader: MemberId) -> bytes:

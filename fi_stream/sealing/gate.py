@@ -13,7 +13,7 @@ from fi_stream.events.envelope import TAG_BYTES, Envelope, decode_envelope, even
 from fi_stream.events.header import Header
 from fi_stream.events.payloads import unframe
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.sealing.keyring import ROLE_OF, Keyring
+from fi_stream.sealing.audiences import senders
 from fi_stream.sealing.waiting import WaitingRoom
 from fi_stream.values import Instant
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fi_stream.events.header import EventType
     from fi_stream.federation.federation import Federation
     from fi_stream.federation.rosters import Rosters
-    from fi_stream.sealing.keyring import ReadingEpoch
+    from fi_stream.sealing.keyring import Keyring, ReadingEpoch
     from fi_stream.transport.port import Partition, Record
     from fi_stream.values import Value
 
@@ -105,7 +105,8 @@ class Gate:
         refusal = self._rosters.refuse(header.roster, header.sender, expected, record.at)
         if refusal is not None:
             return refusal
-        if ROLE_OF[expected] not in (self._rosters.roles(header.roster, header.sender) or ()):
+        roles = self._rosters.roles(header.roster, header.sender) or ()
+        if senders(expected).isdisjoint(roles):
             return Refusal(Reason.WRONG_ROLE, f"{header.sender} may not send a {expected}")
         epoch = self._keyring.find(header.sender, header.epoch)
         if epoch is None:

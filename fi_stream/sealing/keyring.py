@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from fi_stream.events.codec import SEALED_ENTRIES, unpack
 from fi_stream.events.grant import Epoch, Grant, ReaderGrant, ReaderKeys, decode_grant
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.federation.roster import Role
+from fi_stream.sealing.audiences import senders
 from fi_stream.sealing.epochs import SIGNED, SUITE, hpke_info
 from fi_stream.sealing.identity import signing_key
 from fi_stream.sealing.keys import ContentKey, TagKey
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from fi_stream.sealing.identity import Identities, Identity
     from fi_stream.values import BrokerMillis, MemberId
 
-ROLE_OF = {"query": Role.CLIENT, "response": Role.PARTICIPANT, "result": Role.AGGREGATOR}
-"""The role that a member must have to send each type of event."""
-
 MOST_EPOCHS = 256
 """Epochs remembered of one sender; a sender that makes more loses its oldest, nobody else's."""
+
+MOST_FOR_EACH_CLIENT = 4
+"""If that is more: a sender may have an epoch for each client, and the ones that follow them."""
 
 MOST_ANNOUNCED = 4096
 """Accepted announcements whose repetition is known by its digest alone."""
@@ -128,7 +128,7 @@ class Keyring:
         member = federation.member(epoch.sender)
         if member is None:
             return Refusal(Reason.UNKNOWN_MEMBER, epoch.sender)
-        if ROLE_OF[epoch.purpose] not in member.roles:
+        if senders(epoch.purpose).isdisjoint(member.roles):
             return Refusal(Reason.WRONG_ROLE, f"{epoch.sender} may not send {epoch.purpose}")
         try:
             signing_key(member).verify(signature, SIGNED + body)
@@ -174,5 +174,7 @@ class Keyring:
     def _remember(self, epoch: Epoch, digest: bytes, mine: ReadingEpoch | None) -> None:
         of_sender = self._known[epoch.sender]
         of_sender[epoch.epoch] = (digest, mine)
-        if len(of_sender) > MOST_EPOCHS:
+        newest = self._rosters.of(self._rosters.newest) or self._rosters.base
+        most = max(MOST_EPOCHS, MOST_FOR_EACH_CLIENT * len(newest.clients))
+        if len(of_sender) > most:
             of_sender.popitem(last=False)
