@@ -145,6 +145,15 @@ class LimitsSection(Settings):
     in_flight: Annotated[int, Ge(1), Le(100_000)] = 1_000
 
 
+class HelperSection(Settings):
+    """`[helper]`: the file that remembers which set of answers each sum was released for.
+
+    All processes of a helper share it.
+    """
+
+    store: _FilePath
+
+
 class HealthSection(Settings):
     """`[health]`: where this process answers `/livez`, `/readyz` and `/metrics` over HTTP.
 
@@ -184,6 +193,7 @@ class MemberSettings(Settings):
     member: OwnSection
     kafka: KafkaSettings = Field(repr=False)
     model: ModelSection | None = None
+    helper: HelperSection | None = None
     privacy: PrivacySection | None = None
     limits: LimitsSection = LimitsSection()
     health: HealthSection = HealthSection()

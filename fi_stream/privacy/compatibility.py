@@ -51,6 +51,20 @@ TABLE: tuple[Allowed, ...] = (
         "noise takes integers off the simplex: they still add up, the largest is still a vote, "
         "but they have no entropy",
     ),
+    Allowed(
+        Mechanism.NONE,
+        Form.PROBABILITIES,
+        ("soft", "hard", "entropy"),
+        (Protection.SECAGG,),
+        "each participant weighs its own prediction, and only the sum is opened, as it is",
+    ),
+    Allowed(
+        Mechanism.GAUSSIAN,
+        Form.PROBABILITIES,
+        ("soft", "hard", "entropy"),
+        (Protection.SECAGG,),
+        "each participant weighs its own prediction before the noise, and only the sum is opened",
+    ),
 )
 
 
@@ -60,6 +74,7 @@ def refuse(
     """Why these do not go together, with the nearest choice that does; None when they do."""
     lines = [line for line in TABLE if line.mechanism == mechanism]
     fitting = [line for line in lines if line.form == form]
+    fitting.sort(key=lambda line: protection not in line.protections)
     if not fitting:
         forms = _or(line.form for line in lines)
         return (
