@@ -14,6 +14,15 @@ class Protection(StrEnum):
     """Who may see one participant's answer (DESIGN 2); later levels come with their code."""
 
     TRUSTED = "trusted"
+    BLIND = "blind"
+    SECAGG = "secagg"
+
+
+class Selection(StrEnum):
+    """How noisy max picks a class by its votes; `permute_and_flip` is never worse."""
+
+    PERMUTE_AND_FLIP = "permute_and_flip"
+    EXPONENTIAL = "exponential"
 
 
 class Form(StrEnum):
