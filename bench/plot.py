@@ -99,9 +99,7 @@ def _panel(panel: Panel, colours: dict[str, str], x_axis: str, y_axis: str) -> l
     return parts
 
 
-def _line(
-    begin: tuple[float, float], end: tuple[float, float], colour: str, width: int = 1
-) -> str:
+def _line(begin: tuple[float, float], end: tuple[float, float], colour: str, width: int = 1) -> str:
     places = f'x1="{begin[0]:.1f}" y1="{begin[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
     return f'<line {places} stroke="{colour}" stroke-width="{width}"/>'
 
