@@ -28,6 +28,7 @@ from fi_stream.federation.rows import encode_rows
 from fi_stream.federation.task import Task
 from fi_stream.federation.writing import value
 from fi_stream.roles.aggregator import run_aggregator
+from fi_stream.roles.helper import run_helper
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.participant import run_participant
 from fi_stream.roles.seat import take_seat
@@ -145,6 +146,13 @@ class Stage:
             yield Wire(seat, keys)
 
 
+RUN = {
+    Role.AGGREGATOR: run_aggregator,
+    Role.PARTICIPANT: run_participant,
+    Role.HELPER: run_helper,
+}
+
+
 class Running:
     """One role as a task."""
 
@@ -154,7 +162,7 @@ class Running:
         self._stop = asyncio.Event()
         entry = stage.federation.member(member)
         assert entry is not None
-        run = run_aggregator if Role.AGGREGATOR in entry.roles else run_participant
+        [run] = (RUN[role] for role in entry.roles)
         self.task = asyncio.create_task(run(stage.file(member), self._stop), name=member)
 
     def check(self) -> None:
@@ -299,7 +307,7 @@ def build(
     limits: Mapping[str, int] | None = None,
     kafka: str = "",
 ) -> Stage:
-    """Write a federation: p1 .., agg, alice, bob.
+    """Write a federation: p1 .., agg, alice, bob, and under secagg a helper.
 
     Args:
         directory: a new one.
@@ -314,6 +322,8 @@ def build(
     models = models or {}
     roles = {f"p{number}": Role.PARTICIPANT for number in range(1, participants + 1)}
     roles |= {"agg": Role.AGGREGATOR, "alice": Role.CLIENT, "bob": Role.CLIENT}
+    if policy and "secagg" in policy.get("protections", ()):
+        roles["helper"] = Role.HELPER
     unique = uuid4().hex[:8]
     members = []
     for name, role in roles.items():
@@ -330,6 +340,8 @@ def build(
             (directory / name / f"{module}.py").write_text(MODEL.replace("{body}", body))
             text += f'[model]\nfactory = "{module}:load"\ngives = "probabilities"\nthreads = 1\n'
             text += f"[privacy]\n{privacy}\n"
+        if role is Role.HELPER:
+            text += '[helper]\nstore = "releases.sqlite"\n'
         (directory / name / "member.toml").write_text(text)
     roster_key = RosterKey.generate(f"test-{unique}")
     federation = Federation(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fi_stream.aggregation.evaluate import one_hot
-from fi_stream.aggregation.facts import Answered, Given
+from fi_stream.aggregation.facts import Answered, Given, Half
 from fi_stream.events.payloads import Abstain, Answer
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.sums import HALF
 from fi_stream.events.tensors import Datatype, Tensor, to_array
 from fi_stream.federation.policy import Form
 
@@ -38,13 +39,10 @@ def open_response(
     Returns:
         What it says; one that cannot be used stands as an abstain, with the refusal that says why.
     """
-    answered = Answered(event.header.sender, reply.digest, event.record.at, event.record.offset)
-    if reply.kind == "abstain":
-        abstain = event.open(Abstain)
-        if isinstance(abstain, Refusal):
-            return Given(answered, reply.model, None, abstain.reason), abstain
-        reason = Reason.from_code(abstain.reason)
-        return Given(answered, reply.model, None, reason, retry_ms=abstain.retry_ms), None
+    given, refusal = _abstained(event, reply)
+    if given is not None:
+        return given, refusal
+    answered = _answered(event, reply)
     answer = event.open(Answer)
     if isinstance(answer, Refusal):
         return Given(answered, reply.model, None, answer.reason), answer
@@ -52,6 +50,30 @@ def open_response(
     if isinstance(prediction, Refusal):
         return Given(answered, reply.model, None, prediction.reason), prediction
     return Given(answered, reply.model, prediction, noise=answer.noise), None
+
+
+def open_half(event: Verified, reply: Reply, classes: int) -> tuple[Given, Refusal | None]:
+    """Open the leader's share of an answer under `secagg`.
+
+    Args:
+        event: the response, verified.
+        reply: what its header says of it.
+        classes: of the task.
+
+    Returns:
+        As `open_response`: the share in place of a prediction.
+    """
+    given, refusal = _abstained(event, reply)
+    if given is not None:
+        return given, refusal
+    answered = _answered(event, reply)
+    answer = event.open(Answer)
+    if isinstance(answer, Refusal):
+        return Given(answered, reply.model, None, answer.reason), answer
+    half = _half_of(answer, reply, event.header.ask.rows, classes + 1)
+    if isinstance(half, Refusal):
+        return Given(answered, reply.model, None, half.reason), half
+    return Given(answered, reply.model, None, noise=answer.noise, half=half), None
 
 
 def prediction_of(
@@ -80,6 +102,38 @@ def prediction_of(
     if answer.scale is not None:
         return _noised(tensor, array, answer.scale)
     return _probabilities(tensor, array)
+
+
+def _answered(event: Verified, reply: Reply) -> Answered:
+    return Answered(event.header.sender, reply.digest, event.record.at, event.record.offset)
+
+
+def _abstained(event: Verified, reply: Reply) -> tuple[Given | None, Refusal | None]:
+    """What an abstain says; None when it is an answer."""
+    if reply.kind != "abstain":
+        return None, None
+    abstain = event.open(Abstain)
+    answered = _answered(event, reply)
+    if isinstance(abstain, Refusal):
+        return Given(answered, reply.model, None, abstain.reason), abstain
+    reason = Reason.from_code(abstain.reason)
+    return Given(answered, reply.model, None, reason, retry_ms=abstain.retry_ms), None
+
+
+def _half_of(answer: Answer, reply: Reply, rows: int, columns: int) -> Half | Refusal:
+    tensor = answer.outputs[0]
+    if reply.share is None:
+        return Refusal(Reason.BAD_SHARE, "an answer without a share for the helper")
+    if answer.form != HALF or tensor.name != HALF or len(answer.outputs) != 1:
+        return Refusal(Reason.WRONG_FORM, f"{answer.form} instead of {HALF}")
+    array = to_array(tensor)
+    if isinstance(array, Refusal):
+        return array
+    if tensor.datatype is not Datatype.UINT64:
+        return Refusal(Reason.WRONG_DATATYPE, f"a share of {tensor.datatype}")
+    if array.shape != (rows, columns):
+        return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows, columns)}")
+    return Half(reply.share.id, array.astype(np.uint64))
 
 
 def _labels(

@@ -28,13 +28,17 @@ def result_payloads(settled: Sequence[Settled]) -> list[ResultPayload]:
     return [_payload(one, decisions.get(index)) for index, one in enumerate(settled)]
 
 
-def _payload(one: Settled, decision: Decision | None) -> ResultPayload:
-    contributors = tuple(
+def contributors_of(one: Settled) -> tuple[Contributor, ...]:
+    """Whose answers are in a result, and the noise that they declare."""
+    return tuple(
         Contributor(member=member, model=given.model, noise=given.noise)
         for member, given in one.answers.items()
-        if decision is not None
     )
-    missing = tuple(
+
+
+def missing_of(one: Settled) -> tuple[Missing, ...]:
+    """Whose answers are not in a result, and why."""
+    return tuple(
         Missing(
             member=member,
             reason=reason.code if reason else None,
@@ -42,19 +46,23 @@ def _payload(one: Settled, decision: Decision | None) -> ResultPayload:
         )
         for member, reason in one.missing.items()
     )
-    return ResultPayload(
-        outcome=one.outcome,
-        reason=one.reason.code if one.reason else None,
-        outputs=() if decision is None else _outputs(decision),
-        contributors=contributors,
-        missing=missing,
-    )
 
 
-def _outputs(decision: Decision) -> tuple[Tensor, Tensor]:
+def outputs_of(decision: Decision) -> tuple[Tensor, Tensor]:
+    """A decision as a result carries it: label INT64 [rows], scores FP64 [rows, classes]."""
     labels = decision.labels.astype("<i8")
     scores = decision.scores.astype("<f8")
     return (
         Tensor(name="label", datatype=Datatype.INT64, shape=labels.shape, data=labels.tobytes()),
         Tensor(name="scores", datatype=Datatype.FP64, shape=scores.shape, data=scores.tobytes()),
+    )
+
+
+def _payload(one: Settled, decision: Decision | None) -> ResultPayload:
+    return ResultPayload(
+        outcome=one.outcome,
+        reason=one.reason.code if one.reason else None,
+        outputs=() if decision is None else outputs_of(decision),
+        contributors=() if decision is None else contributors_of(one),
+        missing=missing_of(one),
     )

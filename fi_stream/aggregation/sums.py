@@ -58,17 +58,6 @@ def contribution(prediction: NDArray[np.float64], rule: str) -> NDArray[np.float
     return np.concatenate([counted * weights, weights], axis=1)
 
 
-def on_grid(contributed: NDArray[np.float64], grid: int) -> NDArray[np.int64]:
-    """A contribution in whole steps, halves rounded up, clipped as integers to 0 .. `CAP`.
-
-    Args:
-        contributed: [rows, classes + 1].
-        grid: steps in 1.0.
-    """
-    steps = np.floor(contributed * grid + 0.5).astype(np.int64)
-    return np.clip(steps, 0, round(CAP * grid))
-
-
 def scores_of(total: NDArray[np.int64], grid: int) -> Scores:
     """The scores of each row of an opened sum: [rows, classes], not normalised.
 

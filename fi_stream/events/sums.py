@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from annotated_types import Ge, Le, Len
 from pydantic import Field
@@ -11,6 +11,9 @@ from fi_stream.events.codec import SEALED_ENTRIES
 from fi_stream.events.payloads import Contributor, Missing, Outcome
 from fi_stream.events.tensors import Tensor
 from fi_stream.values import Bytes16, Bytes32, Counter, MemberId, Value
+
+HALF: Final = "half"
+"""The form of an answer under `secagg`, and the name of its one tensor: the leader's share."""
 
 _Event = Annotated[bytes, Len(1, 64 * 2**20)]
 

@@ -23,6 +23,13 @@ class Protection(StrEnum):
     SECAGG = "secagg"
 
 
+class Selection(StrEnum):
+    """How noisy max picks a class by its votes; `permute_and_flip` is never worse."""
+
+    PERMUTE_AND_FLIP = "permute_and_flip"
+    EXPONENTIAL = "exponential"
+
+
 class Form(StrEnum):
     """What an answer carries for each row."""
 

@@ -22,6 +22,7 @@ STREAM_LIMIT = 10.0
 _AGAINST = {
     Protection.TRUSTED: ("aggregator", "client"),
     Protection.BLIND: ("client",),
+    Protection.SECAGG: ("client",),
 }
 
 

@@ -14,18 +14,16 @@ from fi_stream.federation.member import Mechanism
 from fi_stream.federation.policy import Form
 from fi_stream.privacy import calibration
 from fi_stream.privacy.accountant import Charge, Unit
-from fi_stream.privacy.categories import Categories
-from fi_stream.privacy.pool import Pool
+from fi_stream.privacy.draws import Gaussians, Offsets
+from fi_stream.privacy.pool import Pools
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fi_stream.privacy.draws import Source
+
 GRID = 2**16
 """Integer steps in 1.0 for Gaussian answers: rounding is far below any noise that we allow."""
-
-# A few milliseconds of drawing, so that no answer waits long for the next ones' noise.
-_LABELS_AHEAD = 256
-_INTEGERS_AHEAD = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +96,7 @@ class RandomisedResponse:
     Args:
         classes: how many the task has.
         epsilon: of one row.
+        source: of the noise.
 
     Raises:
         ConfigError: epsilon is out of range, or OpenDP is not installed.
@@ -105,18 +104,19 @@ class RandomisedResponse:
 
     form = Form.LABEL
 
-    def __init__(self, classes: int, epsilon: float) -> None:
+    def __init__(self, classes: int, epsilon: float, source: Source | None = None) -> None:
         calibration.check_epsilon(epsilon)
         self.classes = classes
         self.keep = calibration.keep_probability(epsilon, classes)
         self.cost = Charge.at_least(Unit.NANO_EPSILON, epsilon)
-        offsets = Categories(classes, self.keep)
-        self._pool = Pool(offsets.draw, _LABELS_AHEAD)
+        self._kind = Offsets(classes, self.keep)
+        self._source = source or Pools()
 
     def release(self, probabilities: NDArray[np.float64]) -> Released:
         """Labels, int64 [rows]."""
         labels = probabilities.argmax(axis=1)
-        return Released(self.form, (labels + self._pool.take(len(labels))) % self.classes)
+        offsets = self._source.take(self._kind, len(labels))
+        return Released(self.form, (labels + offsets) % self.classes)
 
     def limit(self, epsilon: float) -> Charge:
         """A budget of that epsilon, in nano-epsilon."""
@@ -146,6 +146,7 @@ class DiscreteGaussian:
     Args:
         epsilon: of one row, at `delta`.
         delta: of one row.
+        source: of the noise.
 
     Raises:
         ConfigError: epsilon or delta is out of range, or OpenDP is not installed.
@@ -153,7 +154,7 @@ class DiscreteGaussian:
 
     form = Form.PROBABILITIES
 
-    def __init__(self, epsilon: float, delta: float) -> None:
+    def __init__(self, epsilon: float, delta: float, source: Source | None = None) -> None:
         calibration.check_epsilon(epsilon)
         calibration.check_delta(delta)
         sensitivity = math.nextafter(math.sqrt(2 * GRID**2 + 2), math.inf)
@@ -163,14 +164,13 @@ class DiscreteGaussian:
         rho = float(noise.map(sensitivity))
         # One step up: the charge is read from the shortest decimal, which may be below the float.
         self.cost = Charge.at_least(Unit.NANO_RHO, math.nextafter(rho, math.inf))
-        self._pool = Pool(
-            lambda count: np.array(noise([0] * count), dtype=np.int64), _INTEGERS_AHEAD
-        )
+        self._kind = Gaussians(self.sigma * GRID)
+        self._source = source or Pools()
 
     def release(self, probabilities: NDArray[np.float64]) -> Released:
         """Integers on the grid, int64 [rows, classes]; noise may take them below 0 or above 1."""
         steps = np.floor(probabilities * GRID + 0.5).astype(np.int64)
-        noise = self._pool.take(steps.size).reshape(steps.shape)
+        noise = self._source.take(self._kind, steps.size).reshape(steps.shape)
         return Released(self.form, steps + noise, GRID)
 
     def limit(self, epsilon: float) -> Charge:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import NoResult, QueryError
-from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.query_id import new_query_id, partition_of, read_query_id
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
@@ -21,6 +20,7 @@ from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.lookup import looking_up
 from fi_stream.roles.metrics import Latency
+from fi_stream.roles.opening import open_result
 from fi_stream.roles.result import Result, read_result
 from fi_stream.roles.runtime import background
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
@@ -197,6 +197,11 @@ class Client:
         else:
             what = wanted(self._seat.federation, rows, deadline, rule)
             result = await self._ask_again(read_query_id(query_id), what)
+        if result.outcome is None and result.reason is not None:
+            raise NoResult(
+                f"the result of query {result.query_id} was refused: {result.reason}. "
+                "See Refusals in docs/operating.md for what that means."
+            )
         if result.outcome is None:
             raise NoResult(
                 f"no result of query {result.query_id} came within {deadline:g} s. "
@@ -352,10 +357,14 @@ class Client:
             return None
         if reply.digest != waiting.digest:
             return Refusal(Reason.WRONG_QUERY, "the result of another event with our query's id")
-        payload = event.open(ResultPayload)
-        if isinstance(payload, Refusal):
-            return payload
+        payload = open_result(event, self._keys.gate)
+        if payload is None:
+            return None  # what is within it waits for its grant
         latency = (self._seat.clock.monotonic() - waiting.asked) * 1000
+        if isinstance(payload, Refusal):
+            if payload.reason is Reason.SUM_OUT_OF_RANGE:  # there will be no other
+                self._finish(waiting, Result(waiting.ask, None, latency, payload.reason))
+            return payload
         result = read_result(waiting.ask, payload, self._seat.federation.task.classes, latency)
         if isinstance(result, Refusal):
             return result

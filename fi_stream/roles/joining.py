@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.admission import forgotten_at, refuse_query
-from fi_stream.aggregation.answers import open_response
+from fi_stream.aggregation.answers import open_half, open_response
 from fi_stream.aggregation.early import certain
 from fi_stream.aggregation.facts import Answered, Asked, Key
 from fi_stream.aggregation.join import Join
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.federation.policy import Protection
 from fi_stream.privacy.compatibility import may_leave_simplex
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.values import BrokerMillis, Instant
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from fi_stream.aggregation.facts import Settled
-    from fi_stream.events.header import EventType
+    from fi_stream.events.header import Ask, EventType
+    from fi_stream.roles.leading import Leading
     from fi_stream.roles.seat import Seat
     from fi_stream.roles.tally import Tally
     from fi_stream.sealing.gate import Gate, Verified
@@ -39,8 +41,9 @@ class Joining:
     too late for a query that is still to be read.
     """
 
-    def __init__(self, seat: Seat, gate: Gate, tally: Tally) -> None:
+    def __init__(self, seat: Seat, gate: Gate, tally: Tally, leading: Leading) -> None:
         self._seat = seat
+        self._leading = leading
         self._gate = gate
         self._tally = tally
         policy = seat.federation.policy
@@ -60,6 +63,7 @@ class Joining:
         quorum = self._seat.federation.policy.quorum
         self.joins = {number: Join(quorum) for number in results}
         self._results = dict(results)
+        self._leading.begin(results)
         self.catching_up = True
 
     def take(self, records: list[Record]) -> list[Settled]:
@@ -128,11 +132,13 @@ class Joining:
             self._refused(refusal, record)
             return [rejected]
         hop = self._seat.federation.policy.limits.hop_ms
+        if header.ask.protection == Protection.SECAGG:
+            hop *= 2  # to the helper, and from there to the client
         closes = self._seat.clock.local_time_of(BrokerMillis(header.ask.deadline - hop))
         before = join.open
         settled, refused = join.query(asked, closes, ends)
         self._room -= join.open - before
-        self._touched[record.source.number, asked.key] = None
+        self._touch(header.ask, asked.key)
         for one in refused:
             self._refused(one, record)
         return [settled] if settled else []
@@ -152,12 +158,20 @@ class Joining:
             self._refused(refusal, record)
             return []
         form, classes = federation.policy.form, len(federation.task.classes)
-        given, refusal = open_response(event, reply, form, classes, noised=self._noised)
+        if header.ask.protection == Protection.SECAGG:
+            given, refusal = open_half(event, reply, classes)
+        else:
+            given, refusal = open_response(event, reply, form, classes, noised=self._noised)
         if refusal is not None:
             self._refused(refusal, record)
         settled = join.response(key, given, ends)
-        self._touched[record.source.number, key] = None
+        self._touch(header.ask, key)
         return [settled] if settled else []
+
+    def _touch(self, ask: Ask, key: Key) -> None:
+        """Look at the query for an early exit, where its answers can be read here."""
+        if ask.protection == Protection.TRUSTED:
+            self._touched[ask.partition, key] = None
 
     def _result(self, join: Join, event: Verified) -> Iterable[Settled]:
         header, record = event.header, event.record
@@ -172,6 +186,7 @@ class Joining:
                 event.federation.participants,
             )
             join.settled_elsewhere(asked, self._ends(event))
+            self._leading.result(record.source.number, asked.key)
         return []
 
     def _ends(self, event: Verified) -> Instant:

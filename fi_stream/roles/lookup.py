@@ -14,6 +14,7 @@ from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.query_id import made_at, partition_of
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.roles.opening import open_result
 from fi_stream.roles.result import read_result
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Partition, Start
@@ -99,12 +100,25 @@ class Lookup:
         event = await self._admit(record)
         if isinstance(event, Refusal):
             return event
-        payload = event.open(ResultPayload)
+        payload = await self._opened(event)
         if isinstance(payload, Refusal):
             return payload
         latency = (self._seat.clock.monotonic() - self._began) * 1000
         classes = self._seat.federation.task.classes
         return read_result(event.header.ask, payload, classes, latency)
+
+    async def _opened(self, event: Verified) -> ResultPayload | Refusal:
+        """The same for what is within it."""
+        until = self._seat.clock.monotonic() + GRANT_WITHIN
+        while True:
+            payload = open_result(event, self._keys.gate, wait=False)
+            if isinstance(payload, ResultPayload):
+                return payload
+            refusal = payload or Refusal(Reason.UNKNOWN_EPOCH)
+            unknown = refusal.reason is Reason.UNKNOWN_EPOCH
+            if not unknown or self._seat.clock.monotonic() >= until:
+                return refusal
+            await asyncio.sleep(_SOON)
 
     def _for_us(self, record: Record) -> bool:
         decoded = decode_envelope(record.value)

@@ -74,20 +74,28 @@ class Gate:
         """The lowest offset of this partition that waits for a grant."""
         return self._waiting.oldest(source)
 
-    def admit(self, record: Record, expected: EventType) -> Verified | Refusal | None:
-        """Check one event; None when it waits for its grant."""
-        event = self._checked(record, expected)
+    def admit(
+        self, record: Record, expected: EventType, only: str | None = None
+    ) -> Verified | Refusal | None:
+        """Check one event; None when it waits for its grant.
+
+        With `only`, None also for events of another protection: they may be for other readers.
+        """
+        event = self._checked(record, expected, only)
         if not isinstance(event, Header):
             return event
+        if only is not None and event.ask.protection != only:
+            return None
         return self._wait(record, event, event.sender, event.epoch)
 
     def within(
-        self, outer: Verified, value: bytes, expected: EventType
+        self, outer: Verified, value: bytes, expected: EventType, *, wait: bool = True
     ) -> Verified | Refusal | None:
         """Check an event that somebody passes on inside another, about the same query.
 
         Returns:
             None when it waits for its grant: then the outer one does, and is to be admitted again.
+            If it shall not `wait`, it is `unknown_epoch`.
         """
         event = self._checked(replace(outer.record, value=value), expected)
         header = event if isinstance(event, Header) else None
@@ -96,6 +104,8 @@ class Gate:
         if header is not None and not _same_query(header, outer.header):
             return Refusal(Reason.WRONG_QUERY, f"a {expected} of {header.sender} within another's")
         if isinstance(event, Header):
+            if not wait:
+                return _no_grant(event)
             return self._wait(outer.record, outer.header, event.sender, event.epoch)
         return event
 
@@ -122,12 +132,15 @@ class Gate:
     def admit_known(self, record: Record, expected: EventType) -> Verified | Refusal:
         """Check one event that shall not wait: without its grant it is `unknown_epoch`."""
         event = self._checked(record, expected)
-        if isinstance(event, Header):
-            return Refusal(Reason.UNKNOWN_EPOCH, f"no grant of {event.sender} came yet")
-        return event
+        return _no_grant(event) if isinstance(event, Header) else event
 
-    def _checked(self, record: Record, expected: EventType) -> Verified | Refusal | Header:
-        """The event, verified; its header alone when all is well but its grant has not come."""
+    def _checked(
+        self, record: Record, expected: EventType, only: str | None = None
+    ) -> Verified | Refusal | Header:
+        """The event, verified; its header alone when all is well but its grant has not come.
+
+        The header alone, too, when it is not of the one protection that is wanted.
+        """
         if len(record.value) > self._limits.max_message_bytes:
             return Refusal(Reason.TOO_LARGE, f"{len(record.value)} bytes")
         decoded = decode_envelope(record.value)
@@ -137,6 +150,8 @@ class Gate:
         refusal = self._misplaced(header, record, expected)
         if refusal is not None:
             return refusal
+        if only is not None and header.ask.protection != only:
+            return header
         federation = self._rosters.of(header.roster)
         if federation is None:
             # Its roster comes ahead of its grant: who waits for the one waits for the other.
@@ -210,6 +225,10 @@ def _not_authentic(event: Verified) -> Refusal | None:
     if not epoch.tag.fits(event.digest, tags[start : start + TAG_BYTES]):
         return Refusal(Reason.BAD_TAG, f"not {header.sender}'s")
     return None
+
+
+def _no_grant(header: Header) -> Refusal:
+    return Refusal(Reason.UNKNOWN_EPOCH, f"no grant of {header.sender} came yet")
 
 
 def _same_query(inner: Header, outer: Header) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from fi_stream.aggregation.facts import Marks, Settled
 from fi_stream.events.payloads import Outcome
-from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.refusals import Reason
 from fi_stream.secagg.sets import set_digest
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Proposals:
 
     def refused(
         self, key: Key, digest: bytes, bad: Mapping[MemberId, Reason], reason: Reason
-    ) -> Propose | Settled | Refusal | None:
+    ) -> Propose | Settled | None:
         """What to do when the helper refuses a set.
 
         Args:
@@ -93,11 +93,11 @@ class Proposals:
 
         Returns:
             The same answers without the bad ones, once; no quorum, if that leaves too few; None
-            when only the deadline can decide; a refusal when it is not about what we proposed.
+            when only the deadline can decide, or when it is not about what we proposed last.
         """
         pending = self._pending.get(key)
         if pending is None or pending.digest != digest:
-            return Refusal(Reason.LATE, "a set that is not proposed now was refused")
+            return None
         if reason is not Reason.BAD_SHARE or not bad or pending.proposals >= MOST_PROPOSALS:
             return None  # of another set the result is on its way; of none there may be one
         left = _without(pending.settled, bad)

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
 from fi_stream.errors import ConfigError
@@ -43,7 +43,7 @@ _TABLES: Final = (
 )
 
 
-class Recorded(Enum):
+class Recorded(StrEnum):
     """What a store says to a set."""
 
     NEW = "new"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fi_stream.errors import ConfigError
 from fi_stream.federation.member import Mechanism
 from fi_stream.federation.policy import Form
-from fi_stream.privacy.categories import Categories
+from fi_stream.privacy.draws import Offsets, draw
 from fi_stream.privacy.mechanisms import (
     GRID,
     DiscreteGaussian,
@@ -60,7 +60,7 @@ def test_labels_are_told_as_often_as_declared_and_lies_are_alike(
 @pytest.mark.parametrize("keep", [0.5, 0.7, 0.9])
 def test_offsets_have_the_distribution_of_randomised_response(classes: int, keep: float) -> None:
     count = 6_000
-    counts = np.bincount(Categories(classes, keep).draw(count), minlength=classes)
+    counts = np.bincount(draw(Offsets(classes, keep), count), minlength=classes)
     expected = np.full(classes, count * (1 - keep) / (classes - 1))
     expected[0] = count * keep
     assert len(counts) == classes
@@ -69,11 +69,11 @@ def test_offsets_have_the_distribution_of_randomised_response(classes: int, keep
 
 @pytest.mark.parametrize("count", [0, 1, 255, 257])
 def test_as_many_offsets_come_as_were_asked_for(count: int) -> None:
-    assert Categories(5, 0.2).draw(count).shape == (count,)
+    assert draw(Offsets(5, 0.2), count).shape == (count,)
 
 
 def test_offsets_do_not_depend_on_the_one_before() -> None:
-    offsets = Categories(2, 0.5).draw(40_000)
+    offsets = draw(Offsets(2, 0.5), 40_000)
     assert np.corrcoef(offsets[:-1], offsets[1:])[0, 1] == pytest.approx(0, abs=0.035)
 
 

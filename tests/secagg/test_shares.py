@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fi_stream.aggregation.rules import RULES
-from fi_stream.aggregation.sums import CAP, SUM_RULES, contribution, on_grid, scores_of
+from fi_stream.aggregation.sums import CAP, SUM_RULES, contribution, scores_of
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.privacy.weighted import whole_steps
 from fi_stream.secagg.shares import Bound, added, mask, new_seed, new_share_id, opened, split
 from fi_stream.secagg.width import noise_tail, refuse_sum, refuse_width
 
@@ -122,7 +123,7 @@ class TestContributions:
         self, rule: str, count: int, rows: int, classes: int, seed: int
     ) -> None:
         predictions = np.random.default_rng(seed).dirichlet(np.ones(classes), (count, rows))
-        parts = [on_grid(contribution(each, rule), GRID) for each in predictions]
+        parts = [whole_steps(contribution(each, rule), GRID) for each in predictions]
         assert all(part.min() >= 0 and part.max() <= CAP * GRID for part in parts)
         wanted = RULES[rule](predictions)
         # Each number is rounded to half a step; `hard` rounds votes to 2^-20 besides.
@@ -136,10 +137,10 @@ class TestContributions:
         draw = np.random.default_rng(seed)
         made = draw.dirichlet(np.full(classes, concentration), 60)
         made = np.concatenate([made, np.eye(classes), np.full((1, classes), 1 / classes)])
-        steps = on_grid(contribution(made, rule), GRID)
+        steps = whole_steps(contribution(made, rule), GRID)
         apart = steps[:, np.newaxis, :] - steps[np.newaxis, :, :]
         assert (apart.astype(object) ** 2).sum(axis=-1).max() <= 2 * GRID**2 + 2
 
     def test_what_is_beyond_the_cap_is_cut_to_it_as_an_integer(self) -> None:
-        steps = on_grid(np.array([[1.7, -0.2, CAP]]), GRID)
+        steps = whole_steps(np.array([[1.7, -0.2, CAP]]), GRID)
         assert steps.tolist() == [[GRID, 0, GRID]]
