@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fi_stream.aggregation.facts import Settled
+    from fi_stream.federation.federation import Federation
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
@@ -81,14 +82,10 @@ async def run_aggregator(
         tally = Tally("aggregator", dead)
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
-        topics = catalogue()
-        names = tuple(topic.name for topic in (topics.queries, topics.responses, topics.results))
-        if Protection.SECAGG in seat.federation.policy.protections:
-            names += (topics.proposals.name,)
-        what = Group(seat.group, names, Start.BEGINNING, paused=True)
+        what = Group(seat.group, _topics(seat.federation), Start.BEGINNING, paused=True)
         async with seat.transport.reader(what) as reader:
             watch.reading(reader)
-            aggregator = Aggregator(seat, keys, tally, reader, (watch.progress, names))
+            aggregator = Aggregator(seat, keys, tally, reader, watch.progress)
             aggregator.show_on(watch.board)
             works = {
                 "aggregator.grants": keys.read_grants(),
@@ -105,12 +102,7 @@ class Aggregator:
     """The loop of one process: read, join, send; and what it must know before it may do so."""
 
     def __init__(
-        self,
-        seat: Seat,
-        keys: Keys,
-        tally: Tally,
-        reader: Reader,
-        about: tuple[Progress, tuple[str, ...]],
+        self, seat: Seat, keys: Keys, tally: Tally, reader: Reader, progress: Progress
     ) -> None:
         self._seat = seat
         self._keys = keys
@@ -120,7 +112,8 @@ class Aggregator:
         self._draining: dict[int, _Drain] = {}
         self._next_commit = seat.clock.monotonic()
         self.outcomes: Counter[str] = Counter()
-        self._progress, self._topics = about
+        self._progress = progress
+        self._topics = _topics(seat.federation)
         self._latency = Latency()
 
     def show_on(self, board: Board) -> None:
@@ -304,6 +297,14 @@ class _Drain:
 
     moment: Instant
     end: int
+
+
+def _topics(federation: Federation) -> tuple[str, ...]:
+    """Of a partition, all of these are read by one process."""
+    topics = catalogue()
+    names = (topics.queries.name, topics.responses.name, topics.results.name)
+    sums = Protection.SECAGG in federation.policy.protections
+    return (*names, topics.proposals.name) if sums else names
 
 
 def _owned(assigned: frozenset[Partition], topics: int) -> set[int]:

@@ -41,7 +41,9 @@ class Joining:
     too late for a query that is still to be read.
     """
 
-    def __init__(self, seat: Seat, gate: Gate, tally: Tally, leading: Leading) -> None:
+    def __init__(
+        self, seat: Seat, gate: Gate, tally: Tally, leading: Leading | None = None
+    ) -> None:
         self._seat = seat
         self._leading = leading
         self._gate = gate
@@ -63,7 +65,8 @@ class Joining:
         quorum = self._seat.federation.policy.quorum
         self.joins = {number: Join(quorum) for number in results}
         self._results = dict(results)
-        self._leading.begin(results)
+        if self._leading is not None:
+            self._leading.begin(results)
         self.catching_up = True
 
     def take(self, records: list[Record]) -> list[Settled]:
@@ -186,7 +189,8 @@ class Joining:
                 event.federation.participants,
             )
             join.settled_elsewhere(asked, self._ends(event))
-            self._leading.result(record.source.number, asked.key)
+            if self._leading is not None:
+                self._leading.result(record.source.number, asked.key)
         return []
 
     def _ends(self, event: Verified) -> Instant:
