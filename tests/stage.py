@@ -64,6 +64,7 @@ def predict(inputs):
 """
 """Probabilities of cat, dog, bird are the softmax of a row's first three numbers."""
 
+EVERY_PROTECTION = {"protections": ("trusted", "blind")}
 NO_NOISE = 'mechanism = "none"'
 ODD = "if (x[:, 3] == 77).any(): "
 """What a model does with rows of `odd`, and not with those of its trial at start."""

@@ -12,7 +12,7 @@ from fi_stream.events.payloads import Abstain, Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.sums import HALF
 from fi_stream.events.tensors import Datatype, Tensor, to_array
-from fi_stream.federation.policy import Form
+from fi_stream.federation.policy import Form, Protection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,29 @@ if TYPE_CHECKING:
 
 SIMPLEX_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a row may add up."""
+
+
+def answered_by(event: Verified, reply: Reply) -> Answered:
+    """What is known of a response before it is opened; it names a protection that there is."""
+    header, record = event.header, event.record
+    protection = Protection(header.ask.protection)
+    return Answered(
+        header.sender, reply.digest, record.at, record.offset, header.ask.rows, protection
+    )
+
+
+def unread(event: Verified, reply: Reply, most_bytes: int) -> tuple[Given, Refusal | None]:
+    """A response that only the client may read, to be relayed to it as it came.
+
+    One larger than a true one can be, `most_bytes`, would make the result too large: it stands as
+    an abstain, with the refusal.
+    """
+    answered, size = answered_by(event, reply), len(event.record.value)
+    if size > most_bytes:
+        refusal = Refusal(Reason.TOO_LARGE, f"{size} bytes, and a response has {most_bytes}")
+        return Given(answered, reply.model, None, refusal.reason), refusal
+    kept = event.record.value
+    return Given(answered, reply.model, None, relayed=kept, unread=reply.kind == "answer"), None
 
 
 def open_response(
@@ -42,7 +65,7 @@ def open_response(
     given, refusal = _abstained(event, reply)
     if given is not None:
         return given, refusal
-    answered = _answered(event, reply)
+    answered = answered_by(event, reply)
     answer = event.open(Answer)
     if isinstance(answer, Refusal):
         return Given(answered, reply.model, None, answer.reason), answer
@@ -66,7 +89,7 @@ def open_half(event: Verified, reply: Reply, classes: int) -> tuple[Given, Refus
     given, refusal = _abstained(event, reply)
     if given is not None:
         return given, refusal
-    answered = _answered(event, reply)
+    answered = answered_by(event, reply)
     answer = event.open(Answer)
     if isinstance(answer, Refusal):
         return Given(answered, reply.model, None, answer.reason), answer
@@ -104,16 +127,12 @@ def prediction_of(
     return _probabilities(tensor, array)
 
 
-def _answered(event: Verified, reply: Reply) -> Answered:
-    return Answered(event.header.sender, reply.digest, event.record.at, event.record.offset)
-
-
 def _abstained(event: Verified, reply: Reply) -> tuple[Given | None, Refusal | None]:
     """What an abstain says; None when it is an answer."""
     if reply.kind != "abstain":
         return None, None
     abstain = event.open(Abstain)
-    answered = _answered(event, reply)
+    answered = answered_by(event, reply)
     if isinstance(abstain, Refusal):
         return Given(answered, reply.model, None, abstain.reason), abstain
     reason = Reason.from_code(abstain.reason)

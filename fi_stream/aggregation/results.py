@@ -22,7 +22,7 @@ def result_payloads(settled: Sequence[Settled]) -> list[ResultPayload]:
     gathered = {
         index: Gathered.of(one.asked, one.answers)
         for index, one in enumerate(settled)
-        if one.outcome in _DECIDED
+        if one.outcome in _DECIDED and not one.relayed
     }
     decisions = dict(zip(gathered, evaluate(list(gathered.values())), strict=True))
     return [_payload(one, decisions.get(index)) for index, one in enumerate(settled)]
@@ -45,6 +45,7 @@ def missing_of(one: Settled) -> tuple[Missing, ...]:
             retry_ms=one.retry_ms.get(member),
         )
         for member, reason in one.missing.items()
+        if member not in one.relayed
     )
 
 
@@ -65,4 +66,5 @@ def _payload(one: Settled, decision: Decision | None) -> ResultPayload:
         outputs=() if decision is None else outputs_of(decision),
         contributors=() if decision is None else contributors_of(one),
         missing=missing_of(one),
+        responses=tuple(one.relayed.values()) or None,
     )

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 TAG_BYTES = 16
 NONCE_BYTES = 12
+HEADER_BYTES = 1024
+"""The most of a header."""
+
+_AROUND = 64
+"""The names and lengths of an envelope's fields, the nonce, and the tag of the ciphertext."""
 
 
 class Envelope(Value):
@@ -27,7 +32,7 @@ class Envelope(Value):
     16 bytes for each reader of the epoch, in the order of the epoch's grant.
     """
 
-    header: Annotated[bytes, Len(1, 1024)]
+    header: Annotated[bytes, Len(1, HEADER_BYTES)]
     nonce: Annotated[bytes, Len(NONCE_BYTES, NONCE_BYTES)]
     sealed: Annotated[bytes, Len(16, 64 * 2**20)]
     tags: Annotated[bytes, Len(TAG_BYTES, 1024 * TAG_BYTES)]
@@ -64,6 +69,11 @@ def decode_envelope(value: bytes) -> tuple[Envelope, Header] | Refusal:
     if header.reply is not None and header.reply.share is not None and kind != "answer":
         return Refusal(Reason.MALFORMED, f"a share in a {header.type} of kind {kind}")
     return envelope, header
+
+
+def event_bytes(payload: int, readers: int) -> int:
+    """The most bytes of an event with a framed payload of so many, sealed to so many readers."""
+    return HEADER_BYTES + payload + TAG_BYTES * readers + _AROUND
 
 
 def clear_fields(header: Header) -> Mapping[str, object]:

@@ -8,6 +8,8 @@ from typing import Annotated, Self
 from annotated_types import Len
 from pydantic import StringConstraints, model_validator
 
+from fi_stream.events.envelope import event_bytes
+from fi_stream.events.payloads import framed_length, response_length
 from fi_stream.events.tensors import Datatype
 from fi_stream.federation.policy import Policy, Protection
 from fi_stream.federation.roster import Card, Member, PublicKey, Role, Roster
@@ -65,6 +67,11 @@ class Federation(Settings):
     def default_protection(self) -> Protection:
         """The protection of a query that names none."""
         return self.policy.protections[0]
+
+    def response_bytes(self, rows: int) -> int:
+        """The most that a whole response event of so many rows takes."""
+        payload = framed_length(response_length(rows, len(self.task.classes)))
+        return event_bytes(payload, 1 + len(self.aggregators))
 
     def member(self, member_id: str) -> Member | None:
         """The member of that name, or None."""
@@ -132,6 +139,8 @@ class Federation(Settings):
         # One row must fit whatever the level of protection; more rows are a matter of admission.
         row = sum(i.elements * _width(i.datatype) for i in self.task.inputs)
         answers = 4 * len(self.task.classes) * len(self.participants)
+        if Protection.BLIND in self.policy.protections:
+            answers = len(self.participants) * self.response_bytes(1)
         most = self.policy.limits.max_message_bytes
         return [
             f"policy.limits.max_message_bytes: {what} takes {size} bytes and {most} are allowed; "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.admission import forgotten_at, refuse_query
-from fi_stream.aggregation.answers import open_half, open_response
+from fi_stream.aggregation.answers import answered_by, open_half, open_response, unread
 from fi_stream.aggregation.early import certain
-from fi_stream.aggregation.facts import Answered, Asked, Key
+from fi_stream.aggregation.facts import Asked, Key
 from fi_stream.aggregation.join import Join
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.policy import Protection
@@ -151,20 +151,25 @@ class Joining:
         reply = header.reply
         if reply is None:
             return []
-        federation = self._seat.federation
-        key = (reply.client, header.ask.query)
-        answered = Answered(header.sender, reply.digest, record.at, record.offset)
+        federation, ask = self._seat.federation, header.ask
+        if ask.protection not in federation.policy.protections:
+            self._refused(Refusal(Reason.PROTECTION_NOT_ALLOWED, ask.protection), record)
+            return []
+        key, answered = (reply.client, ask.query), answered_by(event, reply)
         ends = self._ends(event)
         now = _BEGINNING if self.catching_up else self._seat.clock.monotonic()
         refusal = join.refuse_response(key, answered, ends, now)
         if refusal is not None:
             self._refused(refusal, record)
             return []
-        form, classes = federation.policy.form, len(federation.task.classes)
-        if header.ask.protection == Protection.SECAGG:
+        classes = len(federation.task.classes)
+        if answered.protection is Protection.TRUSTED:
+            form = federation.policy.form
+            given, refusal = open_response(event, reply, form, classes, noised=self._noised)
+        elif answered.protection is Protection.SECAGG:
             given, refusal = open_half(event, reply, classes)
         else:
-            given, refusal = open_response(event, reply, form, classes, noised=self._noised)
+            given, refusal = unread(event, reply, event.federation.response_bytes(ask.rows))
         if refusal is not None:
             self._refused(refusal, record)
         settled = join.response(key, given, ends)

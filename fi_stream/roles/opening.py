@@ -1,4 +1,4 @@
-"""A result as its client opens it: told by an aggregator, or a secure sum put together."""
+"""The result of a query under `secagg` as its client opens it: a sum put together (DESIGN 9)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from fi_stream.events.payloads import Outcome, ResultPayload
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.sums import HalfPayload, ReleasePayload
 from fi_stream.events.tensors import Datatype, to_array
-from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.mechanisms import GRID
 from fi_stream.privacy.sums import CAP_STEPS, part_of
@@ -31,32 +30,27 @@ if TYPE_CHECKING:
 _WITH_SUM = (Outcome.COMPLETE, Outcome.PARTIAL)
 
 
-def open_result(
-    event: Verified, gate: Gate, *, wait: bool = True
-) -> ResultPayload | Refusal | None:
-    """Open a verified result of ours.
+def open_result(event: Verified, gate: Gate) -> ResultPayload | Refusal:
+    """Open a verified result of a query of ours under `secagg`.
 
     Returns:
-        What became of the query; None when the event waits for the grant of something in it, and
-        is to be admitted again. If it shall not `wait`, that is `unknown_epoch`.
+        What became of it; `unknown_epoch` while the grant of what is within it has not come.
     """
     member = event.federation.member(event.header.sender)
-    if event.header.ask.protection != Protection.SECAGG:
-        return event.open(ResultPayload)
     if member is not None and Role.HELPER in member.roles:
-        return _open_sum(event, gate, wait=wait)
+        return _open_sum(event, gate)
     payload = event.open(ResultPayload)
     if isinstance(payload, ResultPayload) and (payload.outputs or payload.outcome in _WITH_SUM):
         return Refusal(Reason.WRONG_FORM, "the outcome of a secure sum without the helper's half")
     return payload
 
 
-def _open_sum(event: Verified, gate: Gate, *, wait: bool) -> ResultPayload | Refusal | None:
+def _open_sum(event: Verified, gate: Gate) -> ResultPayload | Refusal:
     release = event.open(ReleasePayload)
     if isinstance(release, Refusal):
         return release
-    inner = gate.within(event, release.half, "half", wait=wait)
-    if inner is None or isinstance(inner, Refusal):
+    inner = gate.within(event, release.half, "half")
+    if isinstance(inner, Refusal):
         return inner
     half = inner.open(HalfPayload)
     if isinstance(half, Refusal):

@@ -88,26 +88,18 @@ class Gate:
             return None
         return self._wait(record, event, event.sender, event.epoch)
 
-    def within(
-        self, outer: Verified, value: bytes, expected: EventType, *, wait: bool = True
-    ) -> Verified | Refusal | None:
+    def within(self, outer: Verified, value: bytes, expected: EventType) -> Verified | Refusal:
         """Check an event that somebody passes on inside another, about the same query.
 
-        Returns:
-            None when it waits for its grant: then the outer one does, and is to be admitted again.
-            If it shall not `wait`, it is `unknown_epoch`.
+        It shall not wait: without its grant it is `unknown_epoch`.
         """
         event = self._checked(replace(outer.record, value=value), expected)
-        header = event if isinstance(event, Header) else None
-        if isinstance(event, Verified):
-            header = event.header
-        if header is not None and not _same_query(header, outer.header):
+        if isinstance(event, Refusal):
+            return event
+        header = event if isinstance(event, Header) else event.header
+        if not _same_query(header, outer.header):
             return Refusal(Reason.WRONG_QUERY, f"a {expected} of {header.sender} within another's")
-        if isinstance(event, Header):
-            if not wait:
-                return _no_grant(event)
-            return self._wait(outer.record, outer.header, event.sender, event.epoch)
-        return event
+        return _no_grant(event) if isinstance(event, Header) else event
 
     def part_key(
         self, event: Verified, epoch: bytes, purpose: Purpose

@@ -35,6 +35,9 @@ MOST_ANNOUNCED = 4096
 
 NONE = Millis(0)
 
+_Epochs = defaultdict[str, OrderedDict[bytes, "tuple[bytes, ReadingEpoch | None]"]]
+"""By sender and epoch: the digest of its grant, and what it gave us."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadingEpoch:
@@ -69,14 +72,13 @@ class Keyring:
         self._rosters = rosters
         self._me = me
         self._identities = identities
-        self._known: defaultdict[str, OrderedDict[bytes, tuple[bytes, ReadingEpoch | None]]] = (
-            defaultdict(OrderedDict)
-        )
+        self._ours: _Epochs = defaultdict(OrderedDict)
+        self._others: _Epochs = defaultdict(OrderedDict)
         self._announced: dict[bytes, tuple[str, bytes]] = {}
 
     def find(self, sender: str, epoch: bytes) -> ReadingEpoch | None:
         """The epoch of that sender, if its grant came and named us."""
-        of_sender = self._known.get(sender)
+        of_sender = self._ours.get(sender)
         known = of_sender.get(epoch) if of_sender else None
         return known[1] if known else None
 
@@ -88,7 +90,7 @@ class Keyring:
         """
         announced = hashlib.sha256(value).digest()
         sender, named = self._announced.get(announced, ("", b""))
-        if sender and named in self._known[sender]:
+        if sender and self._accepted(sender, named) is not None:
             return None  # most announcements are repetitions: they need not even be decoded
         decoded = decode_grant(value)
         if isinstance(decoded, Refusal):
@@ -96,9 +98,8 @@ class Keyring:
         signed, grant = decoded
         epoch = grant.epoch
         digest = hashlib.sha256(signed.grant).digest()
-        of_sender = self._known.get(epoch.sender)
-        known = of_sender.get(epoch.epoch) if of_sender else None
-        if known is not None and known[0] == digest:
+        known = self._accepted(epoch.sender, epoch.epoch)
+        if known == digest:
             return None
         refusal = self._check(epoch, signed.signature, signed.grant, now)
         if refusal is not None:
@@ -171,8 +172,17 @@ class Keyring:
             epoch, place, len(grant.readers), TagKey(keys.tag, epoch.epoch), content
         )
 
+    def _accepted(self, sender: str, epoch: bytes) -> bytes | None:
+        """The digest of the grant that was accepted of this epoch, for us or for others."""
+        for epochs in (self._ours, self._others):
+            of_sender = epochs.get(sender)
+            if of_sender and epoch in of_sender:
+                return of_sender[epoch][0]
+        return None
+
     def _remember(self, epoch: Epoch, digest: bytes, mine: ReadingEpoch | None) -> None:
-        of_sender = self._known[epoch.sender]
+        # Those for others, of which there may be many, push out none of ours.
+        of_sender = (self._others if mine is None else self._ours)[epoch.sender]
         of_sender[epoch.epoch] = (digest, mine)
         newest = self._rosters.of(self._rosters.newest) or self._rosters.base
         most = max(MOST_EPOCHS, MOST_FOR_EACH_CLIENT * len(newest.clients))

@@ -177,6 +177,7 @@ _JSON_KINDS = {
     "map": {"reference"},
     "array of int": {"array"},
     "array of text": {"array"},
+    "array of bytes": {"array"},
     "array of map": {"array"},
     "array of tensor": {"array"},
 }

@@ -293,6 +293,17 @@ def test_a_sender_may_have_an_epoch_for_each_of_very_many_clients() -> None:
     assert all(ring.find("p1", epoch.epoch.epoch) for epoch in epochs)
 
 
+def test_epochs_for_others_push_out_none_of_ours() -> None:
+    """A client reads results of hours ago, whatever was granted to other clients since."""
+    members = cast()
+    epoch = members.epoch("agg", "alice", spread=False)
+    assert isinstance(accept(members, epoch.grant, "alice"), ReadingEpoch)
+    for _ in range(MOST_EPOCHS + 1):
+        assert accept(members, members.epoch("agg", "bob", spread=False).grant, "alice") is None
+    assert members.ring("alice").find("agg", epoch.epoch.epoch) is not None
+    assert accept(members, epoch.grant, "alice") is None
+
+
 def test_a_grant_of_an_epoch_that_was_lost_is_taken_in_when_it_is_announced_again() -> None:
     members = cast()
     first = members.epoch("p1", spread=False)
