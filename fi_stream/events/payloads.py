@@ -95,13 +95,17 @@ class Missing(Value):
 
 
 class ResultPayload(Value):
-    """What became of a query; `outputs` are label INT64 [rows] and scores FP64 [rows, classes]."""
+    """What became of a query; `outputs` are label INT64 [rows] and scores FP64 [rows, classes].
+
+    `noise` is what the aggregator itself added to the votes: it counts against the client alone.
+    """
 
     outcome: Annotated[Outcome, Field(strict=False)]
     reason: _Code | None = None
     outputs: Annotated[tuple[Tensor, ...], Len(0, 16)] = ()
     contributors: Annotated[tuple[Contributor, ...], Len(0, SEALED_ENTRIES)] = ()
     missing: Annotated[tuple[Missing, ...], Len(0, SEALED_ENTRIES)] = ()
+    noise: Noise | None = None
 
 
 def response_length(rows: int, outputs: int) -> int:

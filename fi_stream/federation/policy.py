@@ -42,6 +42,16 @@ class Limits(Settings):
     max_message_bytes: Annotated[int, Ge(4_096), Le(64 * 2**20)] = 1_000_000
 
 
+class NoisyMaxPolicy(Settings):
+    """Noise that the aggregator adds, once, to the votes of all: only the label leaves it.
+
+    `epsilon` is of one row, and counts against the client alone: the aggregator sees every vote.
+    """
+
+    mechanism: Selection = Selection.PERMUTE_AND_FLIP
+    epsilon: Annotated[float, Ge(0.001), Le(32)]
+
+
 class Policy(Settings):
     """The federation's rules of the road; the first rule and protection are the defaults."""
 
@@ -51,3 +61,4 @@ class Policy(Settings):
     quorum: Annotated[int, Ge(1)] = 1
     early_exit: bool = True
     limits: Limits = Limits()
+    noisy_max: NoisyMaxPolicy | None = None

@@ -21,7 +21,7 @@ from fi_stream.federation.member import (
     OwnSection,
     PrivacySection,
 )
-from fi_stream.federation.policy import Limits, Policy
+from fi_stream.federation.policy import Limits, NoisyMaxPolicy, Policy
 from fi_stream.federation.roster import Member, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.privacy.ledger import Ledger
@@ -44,6 +44,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[[task.inputs]]": TensorSpec,
     "[policy]": Policy,
     "[policy.limits]": Limits,
+    "[policy.noisy_max]": NoisyMaxPolicy,
     "[[members]]": Member,
     "[member]": OwnSection,
     "[model]": ModelSection,
