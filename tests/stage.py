@@ -304,6 +304,7 @@ def build(
     participants: int = 3,
     models: Mapping[str, str] | None = None,
     privacy: str = NO_NOISE,
+    central: str = "",
     policy: Mapping[str, Any] | None = None,
     limits: Mapping[str, int] | None = None,
     kafka: str = "",
@@ -316,6 +317,7 @@ def build(
         participants: how many.
         models: by participant, a line of Python inside its `predict`, of the rows `x`.
         privacy: the `[privacy]` of every participant.
+        central: that of the aggregator, if any.
         policy: of the federation; quorum 2 and every answer awaited, unless it says otherwise.
         limits: of its policy.
         kafka: more lines of everybody's `[kafka]`.
@@ -341,8 +343,10 @@ def build(
             (directory / name / f"{module}.py").write_text(MODEL.replace("{body}", body))
             text += f'[model]\nfactory = "{module}:load"\ngives = "probabilities"\nthreads = 1\n'
             text += f"[privacy]\n{privacy}\n"
-        if role is Role.HELPER:
+        elif role is Role.HELPER:
             text += '[helper]\nstore = "releases.sqlite"\n'
+        elif role is Role.AGGREGATOR and central:
+            text += f"[privacy]\n{central}\n"
         (directory / name / "member.toml").write_text(text)
     roster_key = RosterKey.generate(f"test-{unique}")
     federation = Federation(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
+from bench.privacy.replaying import Replaying, Silent
 from fi_stream.aggregation.evaluate import one_hot
 from fi_stream.aggregation.rules import rule
 from fi_stream.aggregation.ties import labels_of
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.privacy.replaying import Replaying
     from bench.privacy.traces import Trace
     from fi_stream.privacy.draws import Source
 
@@ -36,6 +36,9 @@ DELTA: Final = 1e-5
 MOST_ROWS, FEWEST_ROWS = 4_000, 300
 MOST_INTEGERS: Final = 300_000
 """Noise on probabilities is one integer a participant, row and class: this many at each epsilon."""
+
+LEVELS: Final = 4
+"""Of the weight that randomised response tells with a label."""
 
 _SEED = 0
 
@@ -54,11 +57,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way to add noise: under which protections, what it does, and its rule without noise."""
+    """One way to add noise: under which protections, and what it does.
+
+    Without noise it is the `rule` on exact predictions; or, if there is none, itself without noise.
+    """
 
     mechanism: str
     protections: tuple[Protection, ...]
-    rule: str
+    rule: str | None
     run: Run
 
 
@@ -68,7 +74,7 @@ def measure(
     """Every method at every epsilon on one trace."""
     sample = trace.at(_rows(trace))
     for method in METHODS:
-        noiseless = _accuracy(trace, _decided(method.rule, trace.probabilities))
+        noiseless = _accuracy(trace, _without_noise(method, trace))
         for epsilon in epsilons:
             source.rewind()
             accuracy = _accuracy(sample, method.run(sample, epsilon, source))
@@ -86,11 +92,21 @@ def _rows(trace: Trace) -> NDArray[np.int64]:
     return np.tile(order, -(-wanted // rows))[: max(wanted, rows * (wanted // rows))]
 
 
-def _randomised_response(trace: Trace, epsilon: float, source: Source) -> Labels:
+def _without_noise(method: Method, trace: Trace) -> Labels:
+    if method.rule is None:
+        return method.run(trace, EPSILONS[0], Silent())
+    return _decided(method.rule, trace.probabilities)
+
+
+def _randomised_response(levels: int, trace: Trace, epsilon: float, source: Source) -> Labels:
     classes = trace.probabilities.shape[2]
-    mechanism = RandomisedResponse(classes, epsilon, source)
+    mechanism = RandomisedResponse(classes, epsilon, levels, source)
     said = [mechanism.release(each).values.astype(np.int64) for each in trace.probabilities]
-    return _decided("hard", np.stack([one_hot(labels, classes) for labels in said]))
+    votes = [
+        one_hot(told // levels, classes) * ((told % levels + 1) / levels)[:, np.newaxis]
+        for told in said
+    ]
+    return _decided("soft", np.stack(votes))
 
 
 def _gaussian_each(trace: Trace, epsilon: float, source: Source) -> Labels:
@@ -122,7 +138,13 @@ METHODS: Final = (
         "randomised_response",
         (Protection.TRUSTED, Protection.BLIND),
         "hard",
-        _randomised_response,
+        partial(_randomised_response, 1),
+    ),
+    Method(
+        f"randomised_response_{LEVELS}_levels",
+        (Protection.TRUSTED, Protection.BLIND),
+        None,
+        partial(_randomised_response, LEVELS),
     ),
     Method("gaussian", (Protection.TRUSTED, Protection.BLIND), "soft", _gaussian_each),
     Method("gaussian", (Protection.SECAGG,), "soft", _gaussian_on_the_sum),

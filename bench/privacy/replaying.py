@@ -36,3 +36,12 @@ class Replaying:
     def rewind(self) -> None:
         """Begin every kind again, for the next trace."""
         self._at.clear()
+
+
+class Silent:
+    """Noise that is none, to see what a mechanism costs without it."""
+
+    def take(self, kind: Kind, count: int) -> NDArray[np.int64]:
+        """Zeros: int64 [count]."""
+        del kind
+        return np.zeros(count, dtype=np.int64)

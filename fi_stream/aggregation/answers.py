@@ -105,8 +105,9 @@ def prediction_of(
     """Read an answer in the federation's form.
 
     Returns:
-        [rows, classes] float64: probabilities, one-hot labels, or noised probabilities, which may
-        be negative and need not add up to 1. A refusal when the answer is none of these.
+        [rows, classes] float64: probabilities, one-hot labels times their weights, or noised
+        probabilities, which may be negative and need not add up to 1. A refusal when the answer is
+        none of these.
     """
     if answer.form != form:
         return Refusal(Reason.WRONG_FORM, f"{answer.form} instead of {form}")
@@ -117,7 +118,7 @@ def prediction_of(
     if isinstance(array, Refusal):
         return array
     if form is Form.LABEL:
-        return _labels(tensor, array, rows, classes)
+        return _labels(tensor, array, rows, classes, answer.scale or 1)
     if array.shape != (rows, classes):
         return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows, classes)}")
     if answer.scale is not None and not noised:
@@ -156,16 +157,18 @@ def _half_of(answer: Answer, reply: Reply, rows: int, columns: int) -> Half | Re
 
 
 def _labels(
-    tensor: Tensor, array: NDArray[np.generic], rows: int, classes: int
+    tensor: Tensor, array: NDArray[np.generic], rows: int, classes: int, levels: int
 ) -> NDArray[np.float64] | Refusal:
+    """Votes of weight 1, or with more than one level those of label * levels + level."""
     if tensor.datatype is not Datatype.INT64:
         return Refusal(Reason.WRONG_DATATYPE, f"labels of {tensor.datatype}")
     if array.shape != (rows,):
         return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows,)}")
     labels = array.astype(np.int64)
-    if labels.min() < 0 or labels.max() >= classes:
-        return Refusal(Reason.NOT_A_PREDICTION, f"a label outside 0 .. {classes - 1}")
-    return one_hot(labels, classes)
+    if labels.min() < 0 or labels.max() >= classes * levels:
+        return Refusal(Reason.NOT_A_PREDICTION, f"a label outside 0 .. {classes * levels - 1}")
+    weights = (labels % levels + 1) / levels
+    return one_hot(labels // levels, classes) * weights[:, np.newaxis]
 
 
 def _noised(

@@ -80,6 +80,16 @@ class SecaggPolicy(Settings):
         return self
 
 
+class NoisyMaxPolicy(Settings):
+    """Noise that the aggregator adds, once, to the votes of all: only the label leaves it.
+
+    `epsilon` is of one row, and counts against the client alone: the aggregator sees every vote.
+    """
+
+    mechanism: Selection = Selection.PERMUTE_AND_FLIP
+    epsilon: Annotated[float, Ge(0.001), Le(32)]
+
+
 class Policy(Settings):
     """The federation's rules of the road; the first rule and protection are the defaults."""
 
@@ -90,3 +100,4 @@ class Policy(Settings):
     early_exit: bool = True
     secagg: SecaggPolicy | None = None
     limits: Limits = Limits()
+    noisy_max: NoisyMaxPolicy | None = None

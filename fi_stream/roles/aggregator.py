@@ -16,6 +16,7 @@ from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
 from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
+from fi_stream.roles.central import central_noise
 from fi_stream.roles.dead_letters import DeadLetters
 from fi_stream.roles.health import watched
 from fi_stream.roles.joining import Joining
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fi_stream.aggregation.facts import Settled
+    from fi_stream.events.payloads import ResultPayload
     from fi_stream.federation.federation import Federation
+    from fi_stream.roles.central import CentralNoise
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
@@ -78,6 +81,9 @@ async def run_aggregator(
         async with interruptible(stop):  # a broker that is down is waited for
             taking = take_seat(Role.AGGREGATOR, file, give_up_after)
             seat = await resources.enter_async_context(taking)
+        central = central_noise(seat.settings, seat.federation)
+        if central is not None:
+            resources.enter_context(central)
         dead = DeadLetters(seat)
         tally = Tally("aggregator", dead)
         keys = Keys(seat, tally)
@@ -85,7 +91,7 @@ async def run_aggregator(
         what = Group(seat.group, _topics(seat.federation), Start.BEGINNING, paused=True)
         async with seat.transport.reader(what) as reader:
             watch.reading(reader)
-            aggregator = Aggregator(seat, keys, tally, reader, watch.progress)
+            aggregator = Aggregator(seat, keys, tally, reader, watch.progress, central)
             aggregator.show_on(watch.board)
             works = {
                 "aggregator.grants": keys.read_grants(),
@@ -101,8 +107,14 @@ async def run_aggregator(
 class Aggregator:
     """The loop of one process: read, join, send; and what it must know before it may do so."""
 
-    def __init__(
-        self, seat: Seat, keys: Keys, tally: Tally, reader: Reader, progress: Progress
+    def __init__(  # noqa: PLR0913, PLR0917  (all that it is made of)
+        self,
+        seat: Seat,
+        keys: Keys,
+        tally: Tally,
+        reader: Reader,
+        progress: Progress,
+        central: CentralNoise | None = None,
     ) -> None:
         self._seat = seat
         self._keys = keys
@@ -114,6 +126,7 @@ class Aggregator:
         self.outcomes: Counter[str] = Counter()
         self._progress = progress
         self._topics = _topics(seat.federation)
+        self._central = central
         self._latency = Latency()
 
     def show_on(self, board: Board) -> None:
@@ -203,19 +216,25 @@ class Aggregator:
             return
         topic, task = catalogue().results.name, self._seat.federation.task.hash
         events = []
-        for one, payload in zip(settled, result_payloads(settled), strict=True):
+        for one, payload in zip(settled, await self._decide(settled), strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
             need = Need(asked.roster, asked.ask.protection, asked.client)
             sealed = self._keys.own.find(need).seal(asked.ask, reply, frame(payload))
             target = Partition(topic, asked.ask.partition)
-            labels = tool_labels("result", task, asked.ask, outcome=one.outcome)
+            labels = tool_labels("result", task, asked.ask, outcome=payload.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))
-            self.outcomes[one.outcome] += 1
+            self.outcomes[payload.outcome] += 1
         if await self._seat.publish(events):
             now = self._seat.clock.now()
             for one in settled:
                 self._latency.took((now - one.asked.ask.created) / 1000)
+
+    async def _decide(self, settled: list[Settled]) -> list[ResultPayload]:
+        """What to say of each; charges and noise off the loop, for they touch the disk."""
+        if self._central is None:
+            return result_payloads(settled)
+        return await asyncio.to_thread(result_payloads, settled, self._central)
 
     async def _commit(self) -> None:
         """Keep, for whoever reads these partitions next, where to begin; its effects are known."""

@@ -13,15 +13,17 @@ from fi_stream.errors import ConfigError
 from fi_stream.events.payloads import Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import to_tensor
+from fi_stream.federation.member import Gives, Mechanism
 from fi_stream.federation.policy import Protection
 from fi_stream.models.batching import predict_each
 from fi_stream.models.loading import load
 from fi_stream.models.port import Source
 from fi_stream.models.probe import probe
+from fi_stream.models.sharded import Sharded
 from fi_stream.models.threads import available_threads, use_threads
 from fi_stream.privacy.budget import Budget
-from fi_stream.privacy.compatibility import first_refusal
-from fi_stream.privacy.mechanisms import build
+from fi_stream.privacy.building import build
+from fi_stream.privacy.compatibility import refuse_privacy
 from fi_stream.roles.parting import Parted, Parting
 
 if TYPE_CHECKING:
@@ -62,11 +64,14 @@ class Answering:
         threads = available_threads(model.threads)
         use_threads(threads)
         self._classes = len(federation.task.classes)
-        self._gives = model.gives
-        self._model = load(_source(model), federation.task, settings.directory, threads.count)
-        probe(self._model, federation.task, model.gives)
-        form = federation.policy.form
-        self._noise = build(privacy.mechanism, form, self._classes, privacy.epsilon, privacy.delta)
+        loaded = load(_source(model), federation.task, settings.directory, threads.count)
+        voting = privacy.mechanism is Mechanism.NOISY_MAX
+        voters = Sharded(loaded, model.gives, self._classes) if voting else None
+        self._model = voters or loaded
+        self._gives = Gives.PROBABILITIES if voters else model.gives
+        probe(self._model, federation.task, self._gives)
+        models = voters.models if voters else 1
+        self._noise = build(privacy, federation.policy.form, self._classes, models)
         self._budget = _budget(privacy, self._noise)
         self._parting: Parting | None = None
         if Protection.SECAGG in federation.policy.protections:
@@ -144,10 +149,7 @@ def _sections(
             f"{settings.directory / 'member.toml'}: a participant needs a [{missing}] section; "
             "`fi-stream init DIR` writes an example."
         )
-    policy = federation.policy
-    refusal = first_refusal(
-        policy.form, policy.rules, settings.privacy.mechanism, policy.protections
-    )
+    refusal = refuse_privacy(federation.policy, settings.privacy)
     if refusal is not None:
         raise ConfigError(f"[privacy] of {settings.id} and the policy of the federation: {refusal}")
     return settings.model, settings.privacy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.facts import Asked
@@ -76,7 +77,11 @@ class ResultReader:
             for refusal in refused:
                 self._tally.refused(refusal, event.record)
             (payload,) = result_payloads([settled])
-        return read_result(ask, payload, self._classes, latency_ms)
+        result = read_result(ask, payload, self._classes, latency_ms)
+        if ask.protection == Protection.SECAGG and not isinstance(result, Refusal):
+            policy = event.federation.policy.secagg
+            return replace(result, honest=None if policy is None else policy.honest)
+        return result
 
     def _relayed(self, result: Record, ask: Ask, value: bytes) -> Relayed:
         """A response as if it were found on its topic, in time: there the aggregator found it."""

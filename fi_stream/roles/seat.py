@@ -110,9 +110,9 @@ async def take_seat(
         TopicError: topics are missing or do not fit.
     """
     settings, federation = load_as(role, file)
-    refusal = refuse_policy(federation.policy.form, federation.policy.rules)
+    refusal = refuse_policy(federation.policy)
     if refusal is not None:
-        raise ConfigError(f"{settings.member.federation}: [policy] rules: {refusal}")
+        raise ConfigError(f"{settings.member.federation}: [policy]: {refusal}")
     if refusal := refuse_sums(federation):
         raise ConfigError(f"{settings.member.federation}: [policy.secagg]: {refusal}")
     identities = load_identities(settings, federation)

@@ -22,7 +22,7 @@ from fi_stream.federation.member import (
     OwnSection,
     PrivacySection,
 )
-from fi_stream.federation.policy import Limits, Policy, SecaggPolicy
+from fi_stream.federation.policy import Limits, NoisyMaxPolicy, Policy, SecaggPolicy
 from fi_stream.federation.roster import Member, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.privacy.ledger import Ledger
@@ -46,6 +46,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[policy]": Policy,
     "[policy.secagg]": SecaggPolicy,
     "[policy.limits]": Limits,
+    "[policy.noisy_max]": NoisyMaxPolicy,
     "[[members]]": Member,
     "[member]": OwnSection,
     "[model]": ModelSection,
