@@ -59,11 +59,19 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Half:
+    """The leader's share of an answer, [rows, columns] modulo 2^64, and the id of both shares."""
+
+    share: bytes
+    values: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """A response: a prediction [rows, classes], or the reason why there is none.
 
     Where only the client that asked may read it, `relayed` is its event as it came, and `unread`
-    says that its header calls it an answer.
+    says that its header calls it an answer. Under `secagg` a `half` is in the prediction's place.
     """
 
     answered: Answered
@@ -74,11 +82,12 @@ class Given:
     retry_ms: int | None = None
     relayed: bytes | None = None
     unread: bool = False
+    half: Half | None = None
 
     @property
     def counts(self) -> bool:
         """Whether it is an answer: abstains are none."""
-        return self.unread or self.prediction is not None
+        return self.unread or self.prediction is not None or self.half is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +96,7 @@ class Settled:
 
     `retry_ms` is what those of the `missing` said who expect to have room later. `relayed` is what
     came, answers and abstains, in order of member id, of a query whose answers only its client may
-    read.
+    read. `first` is the lowest offset of its responses.
     """
 
     asked: Asked
@@ -97,6 +106,7 @@ class Settled:
     reason: Reason | None = None
     retry_ms: Mapping[MemberId, int] = field(default_factory=dict)
     relayed: Mapping[MemberId, bytes] = field(default_factory=dict)
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

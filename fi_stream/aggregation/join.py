@@ -291,6 +291,7 @@ class Join:
         }
         retry = {m: each.retry_ms for m, each in given.items() if each.retry_ms is not None}
         relayed = {m: given[m].relayed for m in sorted(given)}
+        first = min((each.answered.offset for each in given.values()), default=None)
         self._settle(asked, entry)
         return Settled(
             asked,
@@ -300,6 +301,7 @@ class Join:
             reason,
             retry,
             {m: event for m, event in relayed.items() if event is not None},
+            first,
         )
 
     def _settle(self, asked: Asked, entry: _Entry) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Len
 
 from fi_stream.events.codec import CLEAR_ENTRIES, pack, unpack
-from fi_stream.events.header import VERSION, Header
+from fi_stream.events.header import KINDS, VERSION, Header
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.values import Value
 
@@ -63,12 +63,11 @@ def decode_envelope(value: bytes) -> tuple[Envelope, Header] | Refusal:
         return header
     if header.v > VERSION:
         return Refusal(Reason.UNSUPPORTED_VERSION, f"schema version {header.v}")
-    if (header.reply is None) is not (header.type == "query"):
-        return Refusal(Reason.MALFORMED, f"a {header.type} with the wrong reply field")
-    if header.reply is not None and (header.reply.kind == "result") is not (
-        header.type == "result"
-    ):
-        return Refusal(Reason.MALFORMED, f"a {header.type} of kind {header.reply.kind}")
+    kind = None if header.reply is None else header.reply.kind
+    if kind not in KINDS[header.type]:
+        return Refusal(Reason.MALFORMED, f"a {header.type} of kind {kind}")
+    if header.reply is not None and header.reply.share is not None and kind != "answer":
+        return Refusal(Reason.MALFORMED, f"a share in a {header.type} of kind {kind}")
     return envelope, header
 
 
@@ -82,4 +81,6 @@ def clear_fields(header: Header) -> Mapping[str, object]:
     fields = header.model_dump(exclude_none=True)
     nested = (fields.pop("ask"), fields.pop("reply", {}))
     flat = {**fields, **nested[0], **nested[1]}
+    if share := flat.pop("share", None):
+        flat |= {"share": share["id"], "share_epoch": share["epoch"]}
     return {k: v.hex() if isinstance(v, bytes) else v for k, v in flat.items()}

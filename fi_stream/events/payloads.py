@@ -98,7 +98,8 @@ class ResultPayload(Value):
     """What became of a query; `outputs` are label INT64 [rows] and scores FP64 [rows, classes].
 
     Under `blind` they are the client's to find: `responses` holds the event of each participant
-    that answered or abstained, as it came, and `missing` the others.
+    that answered or abstained, as it came, and `missing` the others. `noise` is what the aggregator
+    itself added to the votes: it counts against the client alone.
     """
 
     outcome: Annotated[Outcome, Field(strict=False)]
@@ -107,6 +108,7 @@ class ResultPayload(Value):
     contributors: Annotated[tuple[Contributor, ...], Len(0, SEALED_ENTRIES)] = ()
     missing: Annotated[tuple[Missing, ...], Len(0, SEALED_ENTRIES)] = ()
     responses: Annotated[tuple[bytes, ...], Len(0, SEALED_ENTRIES)] | None = None
+    noise: Noise | None = None
 
 
 def response_length(rows: int, outputs: int) -> int:

@@ -35,8 +35,8 @@ class Federation(Settings):
     def _fits(self) -> Self:
         refuse(
             [
-                *self._not_there_yet(),
                 *self._roles_missing(),
+                *self._secure_sums_in_vain(),
                 *self._quorum_out_of_reach(),
                 *self._rows_too_large(),
             ]
@@ -84,17 +84,49 @@ class Federation(Settings):
             id=member.id, signing_key=member.signing_key, sealing_key=member.sealing_key
         )
 
-    def _not_there_yet(self) -> list[str]:
-        if Protection.SECAGG not in self.policy.protections:
-            return []
-        return ["policy.protections: secagg is not there yet; write trusted or blind"]
+    @cached_property
+    def least_answers(self) -> int:
+        """Of how many answers a sum may be asked: the quorum, or k_min if that is more."""
+        secagg = self.policy.secagg
+        return max(self.policy.quorum, secagg.k_min if secagg else 0)
 
     def _roles_missing(self) -> list[str]:
         return [
             f'members: none has the role {role}; add `roles = ["{role}"]` to one'
             for role in Role
-            if not self.roster.having(role)
+            if not self.roster.having(role) and (role is not Role.HELPER or self._sums)
         ]
+
+    @property
+    def _sums(self) -> bool:
+        return Protection.SECAGG in self.policy.protections
+
+    def _secure_sums_in_vain(self) -> list[str]:
+        helpers = self.roster.having(Role.HELPER)
+        secagg = self.policy.secagg
+        mistakes = []
+        if self._sums is (secagg is None):
+            mistakes.append(
+                "policy.secagg: protection secagg needs it; add [policy.secagg] with `k_min`"
+                if self._sums
+                else "policy.secagg: means nothing without protection secagg; remove it"
+            )
+        if len(helpers) > 1:
+            mistakes.append(
+                f"members: {', '.join(helpers)} all have the role helper; keep one member, whose "
+                "processes share one store: it is what keeps a second set from being released"
+            )
+        if both := sorted(self.aggregators & set(helpers)):
+            mistakes.append(
+                f"members: {both[0]} is aggregator and helper, and could open every answer alone; "
+                "give the roles to two members that do not work together"
+            )
+        if secagg and secagg.k_min > len(self.participants) > 0:
+            mistakes.append(
+                f"policy.secagg.k_min: {secagg.k_min} answers can never come from "
+                f"{len(self.participants)} participants; write {len(self.participants)} or less"
+            )
+        return mistakes
 
     def _quorum_out_of_reach(self) -> list[str]:
         quorum, there = self.policy.quorum, len(self.participants)

@@ -40,9 +40,10 @@ SILENT: Final = Millis(round(3000 * ANNOUNCE_EVERY))
 """Whoever has not announced for so long does not run."""
 
 _SENDERS: Final[Mapping[Role, tuple[Role, ...]]] = {
-    Role.CLIENT: (Role.AGGREGATOR,),
+    Role.CLIENT: (Role.AGGREGATOR, Role.HELPER),
     Role.PARTICIPANT: (Role.CLIENT,),
-    Role.AGGREGATOR: (Role.CLIENT, Role.PARTICIPANT),
+    Role.AGGREGATOR: (Role.CLIENT, Role.PARTICIPANT, Role.HELPER),
+    Role.HELPER: (Role.PARTICIPANT, Role.AGGREGATOR),
 }
 """Whose events each role reads, and so whose grants it needs."""
 

@@ -207,6 +207,11 @@ class Client:
             choice = Choice(deadline, rule, protection)
             what = wanted(self._seat.federation, rows, choice)
             result = await self._ask_again(read_query_id(query_id), what)
+        if result.outcome is None and result.reason is not None:
+            raise NoResult(
+                f"the result of query {result.query_id} was refused: {result.reason}. "
+                "See Refusals in docs/operating.md for what that means."
+            )
         if result.outcome is None:
             raise NoResult(
                 f"no result of query {result.query_id} came within {deadline:g} s. "
@@ -403,6 +408,9 @@ class Client:
             self._held[query] = event.record
             return None
         self._held.pop(query, None)
+        if isinstance(result, Refusal) and result.reason is Reason.SUM_OUT_OF_RANGE:
+            # There will be no other: a second set is never opened.
+            self._finish(waiting, Result(waiting.ask, None, latency, result.reason))
         if isinstance(result, Refusal):
             return result
         self._finish(waiting, result)

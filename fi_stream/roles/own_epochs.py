@@ -20,7 +20,7 @@ from fi_stream.values import BrokerMillis
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fi_stream.events.header import EventType
+    from fi_stream.events.header import Purpose as EpochPurpose
     from fi_stream.federation.federation import Federation
     from fi_stream.roles.seat import Seat
     from fi_stream.sealing.epochs import OwnEpoch
@@ -48,7 +48,7 @@ class Need(NamedTuple):
     roster: int
     protection: str
     client: MemberId
-    purpose: EventType | None = None
+    purpose: EpochPurpose | None = None
 
 
 class OwnEpochs:

@@ -1,7 +1,8 @@
-"""What a client reads in the event of a result: under `blind`, also the responses within it."""
+"""What a client reads in the event of a result, and in what is within it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.facts import Asked
@@ -12,6 +13,7 @@ from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.policy import Protection
 from fi_stream.privacy.compatibility import may_leave_simplex
+from fi_stream.roles.opening import open_result
 from fi_stream.roles.result import read_result
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Partition, Record
@@ -55,9 +57,15 @@ class ResultReader:
         """
         if ask.protection not in self._protections:
             return Refusal(Reason.PROTECTION_NOT_ALLOWED, ask.protection)
-        payload = event.open(ResultPayload)
-        if isinstance(payload, Refusal):
-            return payload
+        if ask.protection == Protection.SECAGG:
+            opened = open_result(event, self._keys.gate)
+            if waits and isinstance(opened, Refusal) and opened.reason is Reason.UNKNOWN_EPOCH:
+                return None
+        else:
+            opened = event.open(ResultPayload)
+        if isinstance(opened, Refusal):
+            return opened
+        payload = opened
         if ask.protection == Protection.BLIND:
             relayed = [self._relayed(event.record, ask, value) for value in payload.responses or ()]
             if waits and any(map(_without_grant, relayed)):
@@ -69,7 +77,11 @@ class ResultReader:
             for refusal in refused:
                 self._tally.refused(refusal, event.record)
             (payload,) = result_payloads([settled])
-        return read_result(ask, payload, self._classes, latency_ms)
+        result = read_result(ask, payload, self._classes, latency_ms)
+        if ask.protection == Protection.SECAGG and not isinstance(result, Refusal):
+            policy = event.federation.policy.secagg
+            return replace(result, honest=None if policy is None else policy.honest)
+        return result
 
     def _relayed(self, result: Record, ask: Ask, value: bytes) -> Relayed:
         """A response as if it were found on its topic, in time: there the aggregator found it."""

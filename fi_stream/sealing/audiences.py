@@ -10,13 +10,14 @@ from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from fi_stream.events.header import EventType
+    from fi_stream.events.header import Header, Purpose
     from fi_stream.federation.federation import Federation
     from fi_stream.values import MemberId
 
 ALL = tuple(Protection)
+_SECAGG = (Protection.SECAGG,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +30,7 @@ class Line:
     """
 
     sender: Role
-    purpose: EventType
+    purpose: Purpose
     protections: tuple[Protection, ...]
     opens: Role
     checks: tuple[Role, ...] = ()
@@ -47,7 +48,13 @@ TABLE: tuple[Line, ...] = (
         (Role.AGGREGATOR,),
         early=False,
     ),
+    Line(Role.PARTICIPANT, "response", _SECAGG, Role.AGGREGATOR, (Role.HELPER,)),
+    Line(Role.PARTICIPANT, "share", _SECAGG, Role.HELPER),
     Line(Role.AGGREGATOR, "result", ALL, Role.CLIENT, (Role.AGGREGATOR,)),
+    Line(Role.AGGREGATOR, "proposal", _SECAGG, Role.HELPER, (Role.AGGREGATOR,)),
+    Line(Role.AGGREGATOR, "half", _SECAGG, Role.CLIENT),
+    Line(Role.HELPER, "result", _SECAGG, Role.CLIENT, (Role.AGGREGATOR,)),
+    Line(Role.HELPER, "proposal", _SECAGG, Role.AGGREGATOR, (Role.HELPER,)),
 )
 
 
@@ -92,13 +99,13 @@ def uses(federation: Federation, role: Role, *, early: bool | None = None) -> It
             yield Use(line)
 
 
-def audiences(federation: Federation, role: Role) -> list[tuple[EventType, Audience]]:
+def audiences(federation: Federation, role: Role) -> list[tuple[Purpose, Audience]]:
     """What a role may seal, and to whom."""
     return [(use.line.purpose, use.audience(federation)) for use in uses(federation, role)]
 
 
 @lru_cache(4096)
-def use_of(role: Role, purpose: EventType | None, protection: str, client: MemberId) -> Use | None:
+def use_of(role: Role, purpose: Purpose | None, protection: str, client: MemberId) -> Use | None:
     """What serves one query of `client`; without a purpose, what the role usually sends."""
     for line in TABLE:
         if (
@@ -110,12 +117,34 @@ def use_of(role: Role, purpose: EventType | None, protection: str, client: Membe
     return None
 
 
-def senders(purpose: EventType) -> frozenset[Role]:
-    """The roles of which a member must have one to send this type of event."""
+def senders(purpose: Purpose) -> frozenset[Role]:
+    """The roles of which a member must have one to begin an epoch of this purpose."""
     return _SENDERS[purpose]
+
+
+def senders_of(header: Header) -> frozenset[Role]:
+    """The roles of which a member must have one to send this very event.
+
+    A helper sends results of secure sums alone, and of what is proposed only refusals. Under a
+    protection that we do not know, it is the roles that send such events under any.
+    """
+    if header.reply is not None and header.reply.kind in _ALONE:
+        return _ALONE[header.reply.kind]
+    return _SENDERS_UNDER.get((header.type, header.ask.protection), _SENDERS[header.type])
 
 
 _SENDERS = {
     purpose: frozenset(line.sender for line in TABLE if line.purpose == purpose)
     for purpose in {line.purpose for line in TABLE}
+}
+_SENDERS_UNDER: Mapping[tuple[str, str], frozenset[Role]] = {
+    (purpose, protection): frozenset(
+        line.sender for line in TABLE if line.purpose == purpose and protection in line.protections
+    )
+    for purpose in _SENDERS
+    for protection in ALL
+}
+_ALONE: Mapping[str, frozenset[Role]] = {
+    "proposal": frozenset({Role.AGGREGATOR}),
+    "refusal": frozenset({Role.HELPER}),
 }

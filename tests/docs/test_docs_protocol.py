@@ -9,7 +9,16 @@ from documents import blocks, column, section, tables, text_of
 from members import cast
 
 from fi_stream.cli import samples
-from fi_stream.events import dead_letter, envelope, grant, header, payloads, roster, tensors
+from fi_stream.events import (
+    dead_letter,
+    envelope,
+    grant,
+    header,
+    payloads,
+    roster,
+    sums,
+    tensors,
+)
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
 from fi_stream.federation.roster import Role
@@ -36,6 +45,12 @@ FIELDS: list[tuple[str, int, type[Value]]] = [
     ("Result", 0, payloads.ResultPayload),
     ("Result", 1, payloads.Contributor),
     ("Result", 2, payloads.Missing),
+    ("Shares", 0, header.Share),
+    ("Proposals", 0, sums.ProposalPayload),
+    ("Proposals", 1, sums.Chosen),
+    ("Proposals", 2, sums.HalfPayload),
+    ("Releases", 0, sums.RefusalPayload),
+    ("Releases", 1, sums.ReleasePayload),
     ("Grants", 0, grant.SignedGrant),
     ("Grants", 1, grant.Grant),
     ("Grants", 2, grant.Epoch),
@@ -75,7 +90,14 @@ def test_the_reasons_that_are_poison_are_those_of_the_code() -> None:
 
 
 def test_every_reason_has_its_place_in_the_checks_or_is_an_abstention() -> None:
-    headings = ("Checks of an event, in order", "Checks of a grant, in order", "Rosters")
+    headings = (
+        "Checks of an event, in order",
+        "Checks of a grant, in order",
+        "Rosters",
+        "Shares",
+        "Releases",
+        "Proposals",
+    )
     checks = "".join(section(TEXT, heading) for heading in headings)
     abstentions = {Reason.MODEL_FAILED, Reason.OVER_BUDGET, Reason.OVERLOADED}
     assert {reason for reason in Reason if f"`{reason}`" not in checks} == abstentions
@@ -121,6 +143,7 @@ def test_grants_go_to_whom_the_table_says(federation: Federation) -> None:
     groups = {
         "all participants": federation.roster.having(Role.PARTICIPANT),
         "all aggregators": federation.roster.having(Role.AGGREGATOR),
+        "the helper": federation.roster.having(Role.HELPER),
         "that client": federation.roster.having(Role.CLIENT)[:1],
         "": (),
     }
