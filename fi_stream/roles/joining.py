@@ -136,6 +136,8 @@ class Joining:
         return settled + self._decided()
 
     def _look_behind(self, records: list[Record]) -> None:
+        if self.catching_up:
+            return  # the past is old, however quickly it is read
         now, moment = self._seat.clock.now(), self._seat.clock.monotonic()
         first = {record.source: record.at for record in reversed(records)}
         for source, at in first.items():

@@ -257,6 +257,14 @@ def test_what_is_read_again_is_no_backlog() -> None:
     assert desk.take(desk.query(deadline=150).record) == []
 
 
+def test_a_long_past_that_was_read_again_is_no_backlog_afterwards() -> None:
+    desk = Desk()
+    desk.joining.begin({NUMBER: 0})
+    fall_behind(desk, 600)
+    desk.joining.catching_up = False
+    assert desk.take(desk.query(deadline=400).record) == []
+
+
 def test_whoever_copies_the_id_of_a_query_does_not_cost_it_its_answers() -> None:
     desk = Desk()
     fall_behind(desk, 200)
