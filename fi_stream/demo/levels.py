@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fi_stream.demo.noise import Noise
 from fi_stream.demo.offline import accuracy
 from fi_stream.demo.report import Level
 from fi_stream.errors import ConfigError
@@ -18,31 +20,62 @@ if TYPE_CHECKING:
 
     from fi_stream.roles.result import Result
 
-OFFERED = (Protection.TRUSTED, Protection.BLIND)
-"""The levels that the demo's federation allows; `secagg` is not there yet."""
-
 COMPARED = 100
 """Queries under each level that was not asked for; the one that was has them all."""
 
 
-def offered(name: str) -> Protection:
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Levels that one federation allows, because they go with the same noise.
+
+    `counts` is how many of the queries are asked under each, in this order.
+    """
+
+    counts: Mapping[Protection, int]
+    noise: Noise
+
+    @property
+    def queries(self) -> int:
+        """How many are asked in all."""
+        return sum(self.counts.values())
+
+
+def level_of(name: str) -> Protection:
     """The level of that name.
 
     Raises:
-        ConfigError: there is none, or it is not there yet.
+        ConfigError: there is none.
     """
-    found = next((each for each in OFFERED if each == name), None)
+    found = next((each for each in Protection if each == name), None)
     if found is None:
-        known = name in {each.value for each in Protection}
-        why = "is not there yet" if known else "is no level of protection"
-        raise ConfigError(f"--protection {name} {why}: use {' or '.join(OFFERED)}.")
+        raise ConfigError(f"--protection {name} is no level: use {', '.join(Protection)}.")
     return found
 
 
-def shares(first: Protection, queries: int) -> Mapping[Protection, int]:
-    """How many of the queries are asked under each level, the one that was asked for first."""
-    others = {each: min(COMPARED, queries) for each in OFFERED if each is not first}
-    return {first: queries, **others}
+def groups(
+    first: Protection, epsilon: float | None, queries: int, participants: int
+) -> list[Group]:
+    """The federations to run one after the other, the one with the `first` level first.
+
+    Without noise one has all levels. Labels under randomised response, the best noise where each
+    answer is read, do not add up to a sum, so that with noise secure sums are a federation of their
+    own. One participant has nobody to hide among: then there are none.
+
+    Raises:
+        ConfigError: secure sums are asked for, and there is one participant.
+    """
+    if participants == 1 and first is Protection.SECAGG:
+        raise ConfigError("--protection secagg adds up answers: set --participants to 2 or more.")
+    levels = [each for each in Protection if each is not Protection.SECAGG or participants > 1]
+    levels.sort(key=lambda each: each is not first)
+    counts = {each: queries if each is first else min(COMPARED, queries) for each in levels}
+    if epsilon is None:
+        return [Group(counts, Noise(None, summed=False))]
+    kinds = {each: Noise(epsilon, summed=each is Protection.SECAGG) for each in levels}
+    return [
+        Group({each: counts[each] for each in levels if kinds[each] == noise}, noise)
+        for noise in dict.fromkeys(kinds.values())
+    ]
 
 
 def labels(results: Sequence[Result]) -> NDArray[np.int64]:

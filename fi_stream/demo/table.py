@@ -36,7 +36,7 @@ _REFUSALS = {"late": "after the deadline, or after the query was settled"}
 _SEE_AN_ANSWER = {
     Protection.TRUSTED: "the aggregator",
     Protection.BLIND: "the client",
-    Protection.SECAGG: "nobody",
+    Protection.SECAGG: "nobody alone",
 }
 _SEE_THE_RESULT = {Protection.TRUSTED: "the aggregator and the client"}
 

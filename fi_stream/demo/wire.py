@@ -28,7 +28,7 @@ _AT_ONCE = 2_000
 
 
 async def bytes_of_a_query(member_file: Path) -> Mapping[Protection, float]:
-    """The mean size of all events of one query: itself, its responses, its result.
+    """The mean size of all events of one query: itself, its responses, a proposal, its result.
 
     Raises:
         BrokerError: the broker could not be reached in time.
@@ -37,7 +37,8 @@ async def bytes_of_a_query(member_file: Path) -> Mapping[Protection, float]:
     federation = load_federation(settings.member.federation)
     connection = connection_of(settings, federation)
     topics = catalogue()
-    names = (topics.queries.name, topics.responses.name, topics.results.name)
+    used = (topics.queries, topics.responses, topics.proposals, topics.results)
+    names = [topic.name for topic in used]
     async with KafkaTransport(connection, SystemClock(), WITHIN) as transport:
         counts = {name: await transport.partition_count(name) for name in names}
         partitions = frozenset(
