@@ -16,7 +16,8 @@ from fi_stream.federation.roster import Role
 from fi_stream.federation.rosters import Rosters
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.seat import Seat
-from fi_stream.sealing.epochs import audiences, new_epoch
+from fi_stream.sealing.audiences import audiences
+from fi_stream.sealing.epochs import new_epoch
 from fi_stream.sealing.gate import Gate
 from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring

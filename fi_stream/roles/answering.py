@@ -13,14 +13,18 @@ from fi_stream.errors import ConfigError
 from fi_stream.events.payloads import Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import to_tensor
+from fi_stream.federation.member import Gives, Mechanism
+from fi_stream.federation.policy import Protection
 from fi_stream.models.batching import predict_each
 from fi_stream.models.loading import load
 from fi_stream.models.port import Source
 from fi_stream.models.probe import probe
+from fi_stream.models.sharded import Sharded
 from fi_stream.models.threads import available_threads, use_threads
 from fi_stream.privacy.budget import Budget
-from fi_stream.privacy.compatibility import first_refusal
-from fi_stream.privacy.mechanisms import build
+from fi_stream.privacy.building import build
+from fi_stream.privacy.compatibility import refuse_privacy
+from fi_stream.roles.parting import Parted, Parting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,12 +64,18 @@ class Answering:
         threads = available_threads(model.threads)
         use_threads(threads)
         self._classes = len(federation.task.classes)
-        self._gives = model.gives
-        self._model = load(_source(model), federation.task, settings.directory, threads.count)
-        probe(self._model, federation.task, model.gives)
-        form = federation.policy.form
-        self._noise = build(privacy.mechanism, form, self._classes, privacy.epsilon, privacy.delta)
+        loaded = load(_source(model), federation.task, settings.directory, threads.count)
+        voting = privacy.mechanism is Mechanism.NOISY_MAX
+        voters = Sharded(loaded, model.gives, self._classes) if voting else None
+        self._model = voters or loaded
+        self._gives = Gives.PROBABILITIES if voters else model.gives
+        probe(self._model, federation.task, self._gives)
+        models = voters.models if voters else 1
+        self._noise = build(privacy, federation.policy.form, self._classes, models)
         self._budget = _budget(privacy, self._noise)
+        self._parting: Parting | None = None
+        if Protection.SECAGG in federation.policy.protections:
+            self._parting = Parting(settings.id, federation, privacy, self._budget)
         self._resources = ExitStack()
         self._facts = {"model": self._model.version, "threads": str(threads)}
 
@@ -91,21 +101,26 @@ class Answering:
         """What to print at start."""
         return self._facts
 
-    def answer(self, asked: Sequence[Asked]) -> list[Answer | Refusal]:
+    def answer(self, asked: Sequence[Asked]) -> list[Answer | Parted | Refusal]:
         """An answer to each query, or the reason for abstaining."""
         usable = [query.inputs for query in asked if not isinstance(query.inputs, Refusal)]
         predictions = iter(predict_each(self._model, usable, self._classes, self._gives))
         return [
             query.inputs
             if isinstance(query.inputs, Refusal)
-            else self._release(query.event.header.sender, next(predictions))
+            else self._release(query.event, next(predictions))
             for query in asked
         ]
 
-    def _release(self, client: str, prediction: NDArray[np.float64] | Refusal) -> Answer | Refusal:
+    def _release(
+        self, event: Verified, prediction: NDArray[np.float64] | Refusal
+    ) -> Answer | Parted | Refusal:
         """Charge, then noise: in this order, so that a crash never gives an answer for nothing."""
         if isinstance(prediction, Refusal):
             return prediction
+        if event.header.ask.protection == Protection.SECAGG and self._parting is not None:
+            return self._parting.part(event, prediction)
+        client = event.header.sender
         rows, noise = len(prediction), None
         if self._budget is not None and self._noise.cost is not None:
             try:
@@ -134,10 +149,7 @@ def _sections(
             f"{settings.directory / 'member.toml'}: a participant needs a [{missing}] section; "
             "`fi-stream init DIR` writes an example."
         )
-    policy = federation.policy
-    refusal = first_refusal(
-        policy.form, policy.rules, settings.privacy.mechanism, policy.protections
-    )
+    refusal = refuse_privacy(federation.policy, settings.privacy)
     if refusal is not None:
         raise ConfigError(f"[privacy] of {settings.id} and the policy of the federation: {refusal}")
     return settings.model, settings.privacy

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fi_stream.errors import FiStreamError
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 from fi_stream.roles.seat import group_name
 from fi_stream.transport.catalogue import catalogue
@@ -129,7 +130,7 @@ async def _rights(setup: SetUp) -> list[Finding]:
     found: list[Finding] = []
     for role in setup.roles:
         group = None
-        wanted = _needed(role)
+        wanted = _needed(role, setup.federation)
         if role is not Role.CLIENT:
             group = group_name(setup.federation, role, setup.settings.id)
             wanted[group] = READ
@@ -143,16 +144,20 @@ async def _rights(setup: SetUp) -> list[Finding]:
     return found
 
 
-def _needed(role: Role) -> dict[str, int]:
+def _needed(role: Role, federation: Federation) -> dict[str, int]:
     """The operations that a role needs, by topic; without the right to `fi.dead` it does less."""
     topics, dead = catalogue(), catalogue().dead.name
     queries, responses, results = topics.queries.name, topics.responses.name, topics.results.name
-    look = READ | DESCRIBE
+    look, proposals = READ | DESCRIBE, topics.proposals.name
     needed = {
         Role.CLIENT: {queries: WRITE | DESCRIBE, results: look},
         Role.PARTICIPANT: {queries: look, responses: WRITE | DESCRIBE, dead: WRITE},
         Role.AGGREGATOR: {queries: look, responses: look, results: look | WRITE, dead: WRITE},
+        Role.HELPER: {responses: look, results: WRITE | DESCRIBE, dead: WRITE},
     }[role]
+    sums = Protection.SECAGG in federation.policy.protections
+    if sums and role in (Role.AGGREGATOR, Role.HELPER):
+        needed[proposals] = look | WRITE
     return needed | {topics.keys.name: look | WRITE}
 
 

@@ -15,13 +15,14 @@ from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import read_federation, read_member
 from fi_stream.federation.member import (
     HealthSection,
+    HelperSection,
     LimitsSection,
     MemberSettings,
     ModelSection,
     OwnSection,
     PrivacySection,
 )
-from fi_stream.federation.policy import Limits, Policy
+from fi_stream.federation.policy import Limits, NoisyMaxPolicy, Policy, SecaggPolicy
 from fi_stream.federation.roster import Member, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.privacy.ledger import Ledger
@@ -38,16 +39,19 @@ if TYPE_CHECKING:
 
 TEXT = text_of("docs/operating.md")
 _LIBRARY = ROOT / "fi_stream"
-_TABLES = (Limits, Policy, LimitsSection, HealthSection)
+_TABLES = (Limits, Policy, SecaggPolicy, LimitsSection, HealthSection)
 SECTIONS: dict[str, type[BaseModel]] = {
     "[task]": Task,
     "[[task.inputs]]": TensorSpec,
     "[policy]": Policy,
+    "[policy.secagg]": SecaggPolicy,
     "[policy.limits]": Limits,
+    "[policy.noisy_max]": NoisyMaxPolicy,
     "[[members]]": Member,
     "[member]": OwnSection,
     "[model]": ModelSection,
     "[privacy]": PrivacySection,
+    "[helper]": HelperSection,
     "[limits]": LimitsSection,
     "[health]": HealthSection,
 }

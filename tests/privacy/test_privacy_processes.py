@@ -186,10 +186,11 @@ def test_noise_is_given_out_once() -> None:
 UNTOUCHED = """
 import json, sys
 import fi_stream.privacy.accountant, fi_stream.privacy.budget, fi_stream.privacy.compatibility
-import fi_stream.privacy.guarantee, fi_stream.privacy.mechanisms
-from fi_stream.federation.member import Mechanism
+import fi_stream.privacy.guarantee, fi_stream.privacy.building
+from fi_stream.federation.member import Mechanism, PrivacySection
 from fi_stream.federation.policy import Form
-fi_stream.privacy.mechanisms.build(Mechanism.NONE, Form.LABEL, 10, None, None)
+none = PrivacySection(mechanism=Mechanism.NONE)
+fi_stream.privacy.building.build(none, Form.LABEL, 10)
 print(json.dumps([name for name in sys.modules if name.partition(".")[0] == "opendp"]))
 """
 

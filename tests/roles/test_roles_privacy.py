@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
-from stage import noise, rows
+from stage import names_of, noise, rows
 
 from fi_stream import connect
+from fi_stream.errors import ConfigError
+from fi_stream.federation.policy import NoisyMaxPolicy
+from fi_stream.privacy.guarantee import EXAMPLE
+from fi_stream.roles.aggregator import run_aggregator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,3 +122,80 @@ async def test_a_prediction_that_cannot_be_is_found_before_the_charge(
         assert (await client.ask(drawn)).missing == {"p1": "not_finite"}
         assert json.loads(ledger_of(stage, "p1").read_text())["clients"] == {}
         assert units(stage, "p2") > 0
+
+
+CENTRAL = {"form": "label", "rules": ("hard",), "early_exit": False}
+
+
+def aggregator_s(epsilon: float, budget: float) -> str:
+    return (
+        f'mechanism = "noisy_max"\nepsilon = {epsilon}\nbudget = {budget}\nledger = "budget.ledger"'
+    )
+
+
+async def test_an_aggregator_that_adds_the_noise_charges_each_client_and_rejects_at_the_end(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {**CENTRAL, "noisy_max": NoisyMaxPolicy(epsilon=16.0)}
+    stage = build(central=aggregator_s(16.0, 64.0), policy=policy)
+    drawn = rows(3)
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        result = await client.ask(drawn)
+        assert result.outcome == "complete"
+        assert result.labels == names_of(drawn)  # a mistake is one in millions
+        assert result.decided.scores.max(axis=1).tolist() == [1.0] * 3
+        said = result.guarantee
+        assert (said.mechanism, said.epsilon_query, said.epsilon_total) == (
+            "permute_and_flip",
+            48.0,
+            48.0,
+        )
+        assert (said.against, said.all_seeing) == (("client",), ("aggregator",))
+        assert units(stage, "agg") >= 48_000_000_000
+        assert (await client.ask(rows(1))).outcome == "complete"
+        before = ledger_of(stage, "agg").read_bytes()
+        refused = await client.ask(rows(1))
+        assert (refused.outcome, refused.reason) == ("rejected", "over_budget")
+        assert refused.decided is None
+        assert refused.guarantee is None
+        assert ledger_of(stage, "agg").read_bytes() == before
+    assert not ledger_of(stage, "p1").exists()
+
+
+async def test_an_aggregator_without_a_budget_does_not_start_under_a_policy_that_needs_one(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {**CENTRAL, "noisy_max": NoisyMaxPolicy(epsilon=16.0)}
+    stage = build(policy=policy)
+    with pytest.raises(ConfigError, match=r'mechanism = "noisy_max"'):
+        await run_aggregator(stage.file("agg"), asyncio.Event())
+
+
+SHARDS = "return np.stack([np.eye(3)[x[:, :3].argmax(axis=1)]] * 9 + [np.eye(3)[[0] * len(x)]])"
+
+
+async def test_models_on_shards_vote_and_an_example_is_what_is_protected(
+    build: Callable[..., Stage],
+) -> None:
+    privacy = noise(8.0, 1000.0).replace("randomised_response", "noisy_max")
+    models = dict.fromkeys(EVERYONE[1:], SHARDS)
+    stage = build(privacy=privacy, policy=LABELS, models=models)
+    drawn = rows(5)
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        result = await client.ask(drawn)
+    assert result.labels == names_of(drawn)
+    assert result.guarantee.mechanism == "noisy_max"
+    assert result.guarantee.epsilon_query == pytest.approx(40.0)
+    assert result.guarantee.unit == EXAMPLE
+
+
+async def test_how_sure_a_participant_is_counts_inside_its_noise(
+    build: Callable[..., Stage],
+) -> None:
+    privacy = noise(16.0, 1000.0) + "\nweight_levels = 4"
+    stage = build(privacy=privacy, policy={"form": "label", "rules": ("soft",)})
+    row = np.array([[9.0, 0, 0, 0]], dtype=np.float32)
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        result = await client.ask(row)
+    assert result.labels == ["cat"]
+    assert result.guarantee.epsilon_query == pytest.approx(16.0)
