@@ -22,7 +22,7 @@ from fi_stream.privacy.pool import Pools
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fi_stream.privacy.draws import Source
+    from fi_stream.privacy.draws import NoiseSource
 
 
 class NoisyMax:
@@ -46,7 +46,7 @@ class NoisyMax:
         self,
         epsilon: float,
         selection: Selection = Selection.PERMUTE_AND_FLIP,
-        source: Source | None = None,
+        source: NoiseSource | None = None,
     ) -> None:
         calibration.check_epsilon(epsilon)
         self.selection = selection
@@ -96,7 +96,7 @@ class ShardVotes:
 
     form = Form.LABEL
 
-    def __init__(self, models: int, epsilon: float, source: Source | None = None) -> None:
+    def __init__(self, models: int, epsilon: float, source: NoiseSource | None = None) -> None:
         self._models = models
         self._noisy_max = NoisyMax(epsilon, source=source)
         self.cost = self._noisy_max.cost

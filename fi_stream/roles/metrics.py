@@ -60,6 +60,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "dead_letters": Family(
         Kind.COUNTER, "Records refused as poison", "fate", ("written", "failed", "overflowed")
     ),
+    "late_noise": Family(
+        Kind.COUNTER, "Draws of noise that were not there in time, and were made while one waited"
+    ),
     "answer_seconds": Family(
         Kind.HISTOGRAM, "From a query's append to the acknowledgement of its response"
     ),
