@@ -6,6 +6,7 @@ gives it to another, so no class changes by more than one.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,13 +70,13 @@ class NoisyMax:
         """
         order = np.argsort(-votes, axis=1, kind="stable")
         ordered = np.take_along_axis(votes, order, axis=1)
-        patterns, which = np.unique(ordered, axis=0, return_inverse=True)
-        places = np.empty(len(votes), dtype=np.int64)
-        for number, pattern in enumerate(patterns.tolist()):
-            rows = np.flatnonzero(which.ravel() == number)
-            kind = Places(self.selection, self.scale, tuple(pattern))
-            places[rows] = self._source.take(kind, len(rows))
-        labels: NDArray[np.int64] = np.take_along_axis(order, places[:, np.newaxis], axis=1)[:, 0]
+        alike: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, pattern in enumerate(ordered.tolist()):
+            alike[tuple(pattern)].append(row)
+        labels = np.empty(len(votes), dtype=np.int64)
+        for pattern, rows in alike.items():
+            kind = Places(self.selection, self.scale, pattern)
+            labels[rows] = order[rows, self._source.take(kind, len(rows))]
         return labels
 
 
