@@ -5,7 +5,7 @@ One forward pass for all; then for each query: check the prediction, charge, noi
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,7 @@ from fi_stream.models.loading import load
 from fi_stream.models.port import Source
 from fi_stream.models.probe import probe
 from fi_stream.models.threads import available_threads, use_threads
-from fi_stream.privacy.budget import Budget
-from fi_stream.privacy.compatibility import first_refusal
-from fi_stream.privacy.mechanisms import build
+from fi_stream.roles.accounts import mechanism_of, privacy_of, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fi_stream.federation.federation import Federation
-    from fi_stream.federation.member import MemberSettings, ModelSection, PrivacySection
-    from fi_stream.privacy.mechanisms import NoiseMechanism
+    from fi_stream.federation.member import MemberSettings, ModelSection
     from fi_stream.sealing.gate import Verified
-
-BLOCK_ROWS = 1000
-"""Rows paid for ahead, so that the budget's file is not written for each answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +50,16 @@ class Answering:
     """
 
     def __init__(self, settings: MemberSettings, federation: Federation) -> None:
-        model, privacy = _sections(settings, federation)
+        model, privacy = _model(settings), privacy_of(settings, federation)
         threads = available_threads(model.threads)
         use_threads(threads)
         self._classes = len(federation.task.classes)
         self._gives = model.gives
         self._model = load(_source(model), federation.task, settings.directory, threads.count)
         probe(self._model, federation.task, model.gives)
-        form = federation.policy.form
-        self._noise = build(privacy.mechanism, form, self._classes, privacy.epsilon, privacy.delta)
-        self._budget = _budget(privacy, self._noise)
+        self._noise = mechanism_of(privacy, federation)
+        terms = terms_of(privacy, self._noise)
+        self._budget = None if terms is None else terms.open()
         self._resources = ExitStack()
         self._facts = {"model": self._model.version, "threads": str(threads)}
 
@@ -95,12 +89,13 @@ class Answering:
         """An answer to each query, or the reason for abstaining."""
         usable = [query.inputs for query in asked if not isinstance(query.inputs, Refusal)]
         predictions = iter(predict_each(self._model, usable, self._classes, self._gives))
-        return [
-            query.inputs
-            if isinstance(query.inputs, Refusal)
-            else self._release(query.event.header.sender, next(predictions))
-            for query in asked
-        ]
+        with self._budget.at_once() if self._budget is not None else nullcontext():
+            return [
+                query.inputs
+                if isinstance(query.inputs, Refusal)
+                else self._release(query.event.header.sender, next(predictions))
+                for query in asked
+            ]
 
     def _release(self, client: str, prediction: NDArray[np.float64] | Refusal) -> Answer | Refusal:
         """Charge, then noise: in this order, so that a crash never gives an answer for nothing."""
@@ -125,22 +120,13 @@ class Answering:
         )
 
 
-def _sections(
-    settings: MemberSettings, federation: Federation
-) -> tuple[ModelSection, PrivacySection]:
-    if settings.model is None or settings.privacy is None:
-        missing = "model" if settings.model is None else "privacy"
+def _model(settings: MemberSettings) -> ModelSection:
+    if settings.model is None:
         raise ConfigError(
-            f"{settings.directory / 'member.toml'}: a participant needs a [{missing}] section; "
+            f"{settings.directory / 'member.toml'}: a participant needs a [model] section; "
             "`fi-stream init DIR` writes an example."
         )
-    policy = federation.policy
-    refusal = first_refusal(
-        policy.form, policy.rules, settings.privacy.mechanism, policy.protections
-    )
-    if refusal is not None:
-        raise ConfigError(f"[privacy] of {settings.id} and the policy of the federation: {refusal}")
-    return settings.model, settings.privacy
+    return settings.model
 
 
 def _source(model: ModelSection) -> Source:
@@ -152,10 +138,3 @@ def _source(model: ModelSection) -> Source:
         device=model.device,
         version=model.version,
     )
-
-
-def _budget(privacy: PrivacySection, noise: NoiseMechanism) -> Budget | None:
-    if noise.cost is None or privacy.budget is None or privacy.ledger is None:
-        return None
-    limit = noise.limit(privacy.budget)
-    return None if limit is None else Budget(privacy.ledger, limit, noise.cost.times(BLOCK_ROWS))
