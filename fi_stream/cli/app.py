@@ -52,6 +52,7 @@ VERBS = {
     "broker": Verb("broker:broker", "Run a broker for development in the foreground"),
     "participant": Verb("participant:participant", "Answer queries with a model of your own"),
     "aggregator": Verb("aggregator:aggregator", "Join the answers to results"),
+    "budget": Verb("budget:budget_app", "Show what clients used up, and give one of them more"),
     "ask": Verb("ask:ask", "Ask queries and print their results"),
     "tail": Verb("tail:tail", "Print a topic's events as they come, clear headers only"),
     "dead": Verb("dead:dead_app", "List, show and replay records that were refused"),

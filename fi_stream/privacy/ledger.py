@@ -220,6 +220,15 @@ def read(path: Path) -> Content:
         return _content(path, only_read=False)
 
 
+def other_unit(path: Path, found: Unit, unit: Unit) -> ConfigError:
+    """The error for a ledger that another mechanism wrote."""
+    return ConfigError(
+        f"the ledger {path} counts {found}, and this mechanism {unit}: what a client learnt under "
+        "both adds up, and one file cannot add it. Keep the mechanism, or start another ledger "
+        "file knowing that each has its own budget."
+    )
+
+
 # Closing one in a child could undo what its parent is about to write.
 _parents: list[sqlite3.Connection] = []
 
@@ -233,14 +242,10 @@ def _opened(path: Path, unit: Unit) -> tuple[sqlite3.Connection, tuple[int, int]
     except ConfigError:
         connection.close()
         raise
-    if found is unit:
-        return connection, file
-    connection.close()
-    raise ConfigError(
-        f"the ledger {path} counts {found}, and this mechanism {unit}: what a client learnt under "
-        "both adds up, and one file cannot add it. Keep the mechanism, or start another ledger "
-        "file knowing that each has its own budget."
-    )
+    if found is not unit:
+        connection.close()
+        raise other_unit(path, found, unit)
+    return connection, file
 
 
 def _content(path: Path, *, only_read: bool) -> Content:

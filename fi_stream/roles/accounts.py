@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import ConfigError
+from fi_stream.privacy.accountant import Charge, Unit
 from fi_stream.privacy.budget import Budget
+from fi_stream.privacy.calibration import epsilon_of
 from fi_stream.privacy.compatibility import first_refusal
 from fi_stream.privacy.mechanisms import build
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
     from fi_stream.federation.federation import Federation
     from fi_stream.federation.member import MemberSettings, PrivacySection
-    from fi_stream.privacy.accountant import Charge
     from fi_stream.privacy.mechanisms import NoiseMechanism
 
 BLOCK_ROWS = 1000
@@ -26,13 +27,15 @@ BLOCK_ROWS = 1000
 class Terms:
     """What answers are charged, and against what: in the unit of one row's cost.
 
-    `limit` is each client's, `limit_all` that of all clients together, None without one.
+    `limit` is each client's, `limit_all` that of all clients together, None without one; `delta`
+    is of one row, and what a sum of rho is shown at.
     """
 
     ledger: Path
     cost: Charge
     limit: Charge
     limit_all: Charge | None
+    delta: float = 0.0
 
     def open(self) -> Budget:
         """The budget, in its ledger.
@@ -41,6 +44,17 @@ class Terms:
             ConfigError: the ledger cannot be used, or counts in another unit.
         """
         return Budget(self.ledger, self.limit, self.cost.times(BLOCK_ROWS), self.limit_all)
+
+    def more(self, epsilon: float, limit: Charge, noise: NoiseMechanism) -> int:
+        """By how many units a limit grows when its epsilon does by that much; 0 for too little."""
+        if limit.unit is Unit.NANO_EPSILON:
+            return Charge.at_most(limit.unit, epsilon).amount
+        raised = noise.limit(self.epsilon(limit) + epsilon)
+        return 0 if raised is None else raised.amount - limit.amount
+
+    def epsilon(self, total: Charge) -> float:
+        """The epsilon of a sum of charges."""
+        return epsilon_of(total, self.delta)
 
 
 def privacy_of(settings: MemberSettings, federation: Federation) -> PrivacySection:
@@ -80,4 +94,4 @@ def terms_of(privacy: PrivacySection, noise: NoiseMechanism) -> Terms | None:
     if limit is None:
         return None
     limit_all = None if privacy.budget_all is None else noise.limit(privacy.budget_all)
-    return Terms(privacy.ledger, noise.cost, limit, limit_all)
+    return Terms(privacy.ledger, noise.cost, limit, limit_all, privacy.delta or 0.0)
