@@ -152,6 +152,11 @@ class Budget:
             for client, line in lines.items()
         }
 
+    def salt(self) -> bytes:
+        """Random bytes of this participant alone, the same in all its processes."""
+        with self._lock:
+            return self._ledger().salt()
+
     def close(self) -> None:
         """Give back what was reserved and not used, and let go of the file."""
         with self._lock:

@@ -112,6 +112,12 @@ class Ledger:
             found = self._connection.execute(f"{_LINES} WHERE client = ?", (client,)).fetchone()
         return Line(*found[1:]) if found else Line()
 
+    def salt(self) -> bytes:
+        """Random bytes that nobody else knows, made with the ledger."""
+        with self._guarded():
+            [[salt]] = self._connection.execute("SELECT salt FROM ledger")
+        return bytes(salt)
+
     def lines(self) -> dict[MemberId, Line]:
         """Every client's, by name."""
         with self._guarded():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 CREATE TABLE ledger (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    unit TEXT NOT NULL
+    unit TEXT NOT NULL,
+    salt BLOB NOT NULL
 );
 CREATE TABLE clients (
     client TEXT PRIMARY KEY NOT NULL,
@@ -65,7 +67,9 @@ def make(path: Path, unit: Unit) -> None:
         try:
             with closing(connect(beside)) as connection:
                 connection.executescript(f"BEGIN; {_SCHEMA}")
-                connection.execute("INSERT INTO ledger VALUES (1, ?)", (unit.value,))
+                connection.execute(
+                    "INSERT INTO ledger VALUES (1, ?, ?)", (unit.value, secrets.token_bytes(32))
+                )
                 connection.execute("COMMIT")
             with suppress(FileExistsError):  # a replica was quicker
                 os.link(beside, path)

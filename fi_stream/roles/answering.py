@@ -5,6 +5,7 @@ One forward pass for all; then for each query: check the prediction, charge, noi
 
 from __future__ import annotations
 
+import hmac
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from fi_stream.models.loading import load
 from fi_stream.models.port import Source
 from fi_stream.models.probe import probe
 from fi_stream.models.threads import available_threads, use_threads
+from fi_stream.privacy.stand_in import stand_in
 from fi_stream.roles.accounts import mechanism_of, privacy_of, terms_of
 
 if TYPE_CHECKING:
@@ -60,8 +62,10 @@ class Answering:
         self._noise = mechanism_of(privacy, federation)
         terms = terms_of(privacy, self._noise)
         self._budget = None if terms is None else terms.open()
+        self._faults: list[Refusal] = []
         self._resources = ExitStack()
-        self._facts = {"model": self._model.version, "threads": str(threads)}
+        self._version = self._named(model)
+        self._facts = {"model": self._version, "threads": str(threads)}
 
     def __enter__(self) -> Self:
         if self._budget is not None:
@@ -78,33 +82,56 @@ class Answering:
 
     @property
     def version(self) -> str:
-        """The model's."""
-        return self._model.version
+        """The model's, as it travels in the clear header of each response."""
+        return self._version
 
     def facts(self) -> dict[str, str]:
         """What to print at start."""
         return self._facts
 
+    def take_faults(self) -> list[Refusal]:
+        """Why predictions since the last call could not be used, and stand-ins were noised."""
+        faults, self._faults = self._faults, []
+        return faults
+
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Refusal]:
-        """An answer to each query, or the reason for abstaining."""
+        """An answer to each query, or the reason for abstaining.
+
+        Under noise no reason depends on the model: what it cannot answer is noised all the same.
+        """
         usable = [query.inputs for query in asked if not isinstance(query.inputs, Refusal)]
         predictions = iter(predict_each(self._model, usable, self._classes, self._gives))
         with self._budget.at_once() if self._budget is not None else nullcontext():
             return [
                 query.inputs
                 if isinstance(query.inputs, Refusal)
-                else self._release(query.event.header.sender, next(predictions))
+                else self._release(query.event, next(predictions))
                 for query in asked
             ]
 
-    def _release(self, client: str, prediction: NDArray[np.float64] | Refusal) -> Answer | Refusal:
+    def _named(self, model: ModelSection) -> str:
+        """The version that its owner gave, else a digest that says when the model changes.
+
+        Under noise it is one that only says this: the digest of a file tells which file it is.
+        """
+        version = self._model.version
+        if self._budget is None or model.version is not None:
+            return version
+        return hmac.digest(self._budget.salt(), version.encode(), "sha256").hex()[:12]
+
+    def _release(
+        self, query: Verified, prediction: NDArray[np.float64] | Refusal
+    ) -> Answer | Refusal:
         """Charge, then noise: in this order, so that a crash never gives an answer for nothing."""
+        rows, noise = query.header.ask.rows, None
         if isinstance(prediction, Refusal):
-            return prediction
-        rows, noise = len(prediction), None
+            if self._noise.cost is None:
+                return prediction
+            self._faults.append(prediction)
+            prediction = stand_in(rows, self._classes, query.digest)
         if self._budget is not None and self._noise.cost is not None:
             try:
-                spent = self._budget.spend(client, self._noise.cost.times(rows))
+                spent = self._budget.spend(query.header.sender, self._noise.cost.times(rows))
             except ConfigError as error:
                 # The ledger cannot be written now: nothing is given that is not on record.
                 return Refusal(Reason.OVERLOADED, str(error))

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from stage import noise, rows
+from stage import ODD, RAISES, noise, odd, rows
 
 from fi_stream import connect
+from fi_stream.events.envelope import decode_envelope
+from fi_stream.events.refusals import Refusal
 from fi_stream.federation.changes import with_keys
-from fi_stream.federation.files import federation_toml
+from fi_stream.federation.files import federation_toml, load_as
+from fi_stream.federation.roster import Role
+from fi_stream.models.files import short_hash
 from fi_stream.privacy.ledger import read
+from fi_stream.roles.answering import Answering
 from fi_stream.sealing.identity import Identity
 
 if TYPE_CHECKING:
@@ -115,17 +123,89 @@ async def test_a_ledger_that_cannot_be_used_stops_the_answers_and_not_the_role(
     assert "the privacy ledger" in said["detail"]
 
 
-async def test_a_prediction_that_cannot_be_is_found_before_the_charge(
-    build: Callable[..., Stage],
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("np.full((len(x), 3), np.nan)", "not_finite"),
+        ("np.full((len(x), 3), 0.5)", "not_a_prediction"),
+        ("np.full((len(x) + 1, 3), 1 / 3)", "wrong_shape"),
+        ("[][0]", "model_failed"),
+    ],
+)
+async def test_under_noise_a_model_s_own_abstain_is_an_answer_like_any_other(
+    build: Callable[..., Stage], fault: str, reason: str
 ) -> None:
-    bad = "if (x[:, 3] == 77).any(): return np.full((len(x), 3), np.nan)"
-    stage = build(privacy=noise(2.0, 1000.0), policy=LABELS, models={"p1": bad})
-    drawn = rows(1)
-    drawn[:, 3] = 77
+    stage = build(privacy=noise(2.0, 1000.0), policy=LABELS, models={"p1": f"{ODD}return {fault}"})
+    async with stage.running(*EVERYONE) as running, connect(stage.file("alice")) as client:
+        result = await client.ask(odd(2))
+        assert (result.outcome, result.missing) == ("complete", {})
+        assert {one.member for one in result.contributors} == set(EVERYONE[1:])
+        assert units(stage, "p1") == units(stage, "p2") == 4_000_000_000
+        assert await running["p1"].stop() == {reason: 1}  # its operator sees it
+
+
+async def test_without_noise_it_is_said(build: Callable[..., Stage]) -> None:
+    stage = build(models={"p1": f"{ODD}return np.full((len(x), 3), np.nan)"})
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
-        assert (await client.ask(drawn)).missing == {"p1": "not_finite"}
-        assert read(ledger_of(stage, "p1")).lines == {}
-        assert units(stage, "p2") > 0
+        assert (await client.ask(odd(1))).missing == {"p1": "not_finite"}
+
+
+def test_a_model_s_version_under_noise_says_only_when_it_changes(
+    build: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = build(privacy=noise(2.0, 1000.0), policy=LABELS)
+    file = stage.file("p1")
+    [model] = file.parent.glob("model_*.py")
+
+    def version(**changes: dict[str, object]) -> str:
+        settings, federation = load_as(Role.PARTICIPANT, file)
+        sections = {
+            name: getattr(settings, name).model_copy(update=u) for name, u in changes.items()
+        }
+        with Answering(settings.model_copy(update=sections), federation) as answering:
+            return answering.version
+
+    first = version()
+    assert version() == first
+    assert first != short_hash(model.read_bytes())  # which says what file it is
+    assert version(privacy={"ledger": tmp_path / "another"}) != first
+    assert version(model={"version": "7"}) == "7"
+    model.write_text(model.read_text() + "# better\n")
+    assert version() != first
+
+
+async def test_every_response_to_as_many_rows_has_one_length(build: Callable[..., Stage]) -> None:
+    privacy = noise(2.0, 12.0) + "\nbudget_all = 16"
+    stage = build(privacy=privacy, policy=LABELS, models={"p1": RAISES})
+    reasons: set[str | None] = set()
+    async with (
+        connect(stage.file("alice")) as alice,
+        connect(stage.file("bob")) as bob,
+        stage.running(*EVERYONE),
+    ):
+        for client, drawn in ((alice, rows(2)), (alice, odd(2)), (bob, rows(2))):
+            reasons |= set((await client.ask(drawn)).missing.values())
+        with closing(sqlite3.connect(ledger_of(stage, "p2"))) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            reasons |= set((await client.ask(rows(2), deadline=4.0)).missing.values())
+            other.rollback()
+        for client in (alice, bob):
+            reasons |= set((await client.ask(rows(2))).missing.values())
+        async with stage.wire("alice", Role.CLIENT, announce=False) as wire:
+            values = [record.value for record in await wire.kept("fi.responses")]
+    assert reasons == {"over_budget", "overloaded"}
+    sealed, whole = set(), defaultdict(set)
+    for value in values:
+        decoded = decode_envelope(value)
+        assert not isinstance(decoded, Refusal)
+        envelope, header = decoded
+        assert header.reply is not None
+        sealed.add(len(envelope.sealed))
+        whole[header.reply.client, header.reply.kind].add(len(value))
+    assert len(sealed) == 1
+    # All that differs is in the clear anyhow: how long the client's name is, and the kind's.
+    assert {kind for _, kind in whole} == {"answer", "abstain"}
+    assert all(len(lengths) == 1 for lengths in whole.values())
 
 
 async def test_colluding_clients_stay_within_the_budget_of_all(build: Callable[..., Stage]) -> None:
