@@ -10,7 +10,9 @@ from fi_stream.privacy.stand_in import stand_in
 
 
 @given(rows=st.integers(1, 50), classes=st.integers(2, 1000), query=st.binary(min_size=32))
-def test_a_stand_in_is_a_prediction_that_says_nothing(rows: int, classes: int, query: bytes) -> None:
+def test_a_stand_in_is_a_prediction_that_says_nothing(
+    rows: int, classes: int, query: bytes
+) -> None:
     probabilities = stand_in(rows, classes, query)
     assert probabilities.shape == (rows, classes)
     assert (probabilities >= 0).all()
