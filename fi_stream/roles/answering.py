@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import ConfigError
@@ -40,7 +40,7 @@ class Asked:
     """A query that deserves a response: its inputs by name, or why they cannot be used."""
 
     event: Verified
-    inputs: dict[str, NDArray[np.generic]] | Refusal
+    inputs: dict[str, NDArray[np.generic]] | Refusal = field(repr=False)
 
 
 class Answering:
