@@ -14,8 +14,8 @@ from fi_stream import connect
 from fi_stream.cli.ask import in_words
 from fi_stream.events.refusals import Reason
 from fi_stream.federation.roster import Role
-from fi_stream.roles import joining
 from fi_stream.privacy.ledger import read as read_ledger
+from fi_stream.roles import joining
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.topics import apply
 
