@@ -30,6 +30,7 @@ from bench.crash.schedule import (
 from bench.crash.service import served
 from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.refusals import Refusal
+from fi_stream.privacy.ledger import read as read_ledger
 from fi_stream.transport.catalogue import catalogue
 
 if TYPE_CHECKING:
@@ -237,6 +238,6 @@ def _untold(processes: Processes) -> int:
 def _reserved(written: Written) -> dict[str, int]:
     found = {}
     for name in PARTICIPANTS:
-        ledger = json.loads(written.ledger(name).read_text("utf-8"))
-        found[name] = ledger["clients"].get(CLIENT, {}).get("reserved", 0)
+        lines = read_ledger(written.ledger(name)).lines
+        found[name] = lines[CLIENT].reserved if CLIENT in lines else 0
     return found

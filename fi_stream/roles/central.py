@@ -13,6 +13,7 @@ from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.privacy.budget import Budget
 from fi_stream.privacy.compatibility import refuse_aggregator
 from fi_stream.privacy.selection import NoisyMax
+from fi_stream.roles.accounts import BLOCK_ROWS
 from fi_stream.roles.noise import noise_drawn_ahead
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.seat import Seat
     from fi_stream.values import MemberId
-
-_BLOCK_ROWS = 1000
-"""Rows paid for ahead, as a participant does."""
-
 
 @contextmanager
 def central_noise(seat: Seat, board: Board) -> Iterator[CentralNoise | None]:
@@ -88,7 +85,9 @@ class CentralNoise:
         self._noisy_max = NoisyMax(policy.epsilon, policy.mechanism, source)
         cost = self._noisy_max.cost
         limit = self._noisy_max.limit(privacy.budget)
-        self._budget = Budget(privacy.ledger, limit, cost.times(_BLOCK_ROWS))
+        of_all = privacy.budget_all
+        limit_all = None if of_all is None else self._noisy_max.limit(of_all)
+        self._budget = Budget(privacy.ledger, limit, cost.times(BLOCK_ROWS), limit_all)
 
     def __enter__(self) -> Self:
         self._budget.__enter__()

@@ -181,6 +181,8 @@ class Participant:
     async def _pass(self, asked: Sequence[Asked], off_the_loop: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         answers = await loop.run_in_executor(off_the_loop, self._answering.answer, asked)
+        for fault in self._answering.take_faults():
+            self._tally.refused(fault)
         await self._respond(
             [
                 (query, self._abstain(query, answer) if isinstance(answer, Refusal) else answer)
