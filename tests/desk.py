@@ -101,15 +101,23 @@ class Desk:
         fields = {"query": new_query_id(created), "created": created}
         ask = self.members.ask(**{**fields, "deadline": created + deadline, **changes})
         sealed = self.epochs["alice"].seal(ask, None, query_payload())
-        return Query(self, ask, sealed.digest, self._record("fi.queries", sealed.value))
+        return Query(self, ask, sealed.digest, self.record("fi.queries", ask.query, sealed.value))
 
-    def _record(self, topic: str, value: bytes) -> Record:
+    def record(self, topic: str, query: bytes, value: bytes) -> Record:
+        """A record of that key, appended now."""
         self.offsets[topic] += 1
-        return Record(Partition(topic, NUMBER), self.offsets[topic], self.now, b"key", value)
+        at = self.now
+        return Record(Partition(topic, NUMBER), self.offsets[topic], at, query, value)
 
     def take(self, *records: Record) -> list[Settled]:
         """One poll."""
         return self.joining.take(list(records))
+
+    def decide(self, *records: Record) -> list[Settled]:
+        """One poll, a hop, and another poll: what is certain by then is decided."""
+        settled = self.take(*records)
+        self.time.advance(self.members.federation.policy.limits.hop_ms)
+        return settled + self.take()
 
     def due(self) -> list[Settled]:
         return self.join.due(self.time.monotonic())
@@ -163,7 +171,7 @@ class Query:
         epochs = self._desk.blind if blind else self._desk.epochs
         sealed = epochs[member].seal(ask, reply, payload)
         topic = "fi.results" if kind == "result" else "fi.responses"
-        return self._desk._record(topic, sealed.value)
+        return self._desk.record(topic, self.ask.query, sealed.value)
 
 
 def payload(settled: Settled) -> ResultPayload:

@@ -105,6 +105,8 @@ EVENTS = {
     "answer": Golden("response", ("agg",), ("agg",), Answer, "response"),
     "abstain": Golden("response", ("agg",), ("agg",), Abstain, "response"),
     "result": Golden("result", ("alice", "agg"), ("alice",), ResultPayload, "result"),
+    "blind-answer": Golden("response", ("alice", "agg"), ("alice",), Answer, "blind"),
+    "blind-result": Golden("result", ("alice", "agg"), ("alice",), ResultPayload, "relay"),
     "part": Golden("response", ("agg", "helper"), ("agg",), Answer, "part"),
     "half": Golden("half", ("alice",), ("alice",), HalfPayload, "half"),
     "proposal": Golden("proposal", ("helper", "agg"), ("helper",), ProposalPayload, "proposal"),
@@ -115,6 +117,8 @@ EPOCHS: dict[str, tuple[str, Purpose, str]] = {
     "query": ("alice", "query", "trusted"),
     "response": ("p1", "response", "trusted"),
     "result": ("agg", "result", "trusted"),
+    "blind": ("p1", "response", "blind"),
+    "relay": ("agg", "result", "blind"),
     "part": ("p1", "response", "secagg"),
     "share": ("p1", "share", "secagg"),
     "half": ("agg", "half", "secagg"),
@@ -153,9 +157,7 @@ def federation() -> Federation:
         classes=CLASSES,
         inputs=(TensorSpec(name="x", datatype=Datatype.FP32, shape=(4,)),),
     )
-    policy = Policy(
-        protections=(Protection.TRUSTED, Protection.SECAGG), secagg=SecaggPolicy(k_min=2)
-    )
+    policy = Policy(protections=tuple(Protection), secagg=SecaggPolicy(k_min=2))
     return Federation(
         name="golden", task=task, policy=policy, roster=Roster(version=3, members=members)
     )
@@ -303,9 +305,24 @@ def _make() -> dict[str, bytes]:
         missing=(Missing(member="p2", reason=Reason.OVERLOADED.code),),
     )
     made["result"] = epochs["result"].seal(ask, reply("result"), frame(result)).value
+    made |= _relayed(epochs, ask.model_copy(update={"protection": "blind"}), query.digest)
     made |= _secure_sum(epochs, ask.model_copy(update={"protection": "secagg"}), query.digest)
     made[LETTER] = encode_letter(letter())
     return made
+
+
+def _relayed(epochs: Mapping[str, OwnEpoch], ask: Ask, digest: bytes) -> dict[str, bytes]:
+    """An answer that only alice may open, and the result that relays it to her."""
+    reply = Reply(client="alice", digest=digest, kind="answer", model="digits-7")
+    said = np.array([[0.75, 0.0, 0.25], [0.125, 0.5, 0.375]])
+    answer = Answer(form="probabilities", outputs=(_tensor("probabilities", said),))
+    room = response_length(ask.rows, len(CLASSES))
+    event = epochs["blind"].seal(ask, reply, frame(answer, room)).value
+    silent = (Missing(member="p2"),)
+    result = ResultPayload(outcome=Outcome.PARTIAL, missing=silent, responses=(event,))
+    reply = Reply(client="alice", digest=digest, kind="result")
+    result_event = epochs["relay"].seal(ask, reply, frame(result)).value
+    return {"blind-answer": event, "blind-result": result_event}
 
 
 def _secure_sum(epochs: Mapping[str, OwnEpoch], ask: Ask, digest: bytes) -> dict[str, bytes]:

@@ -17,6 +17,12 @@ def demo(
         float, typer.Option(help="Noise for each query and participant; `inf` adds none.")
     ] = 8.0,
     participants: Annotated[int, typer.Option(help="How many there are.")] = 5,
+    protection: Annotated[
+        str,
+        typer.Option(
+            help="Who may see each answer: trusted, blind or secagg; a table compares them."
+        ),
+    ] = "trusted",
     apache: Annotated[
         bool, typer.Option("--apache", help="On Apache Kafka (needs java and mvn).")
     ] = False,
@@ -28,7 +34,7 @@ def demo(
 
     from fi_stream.clock import SystemClock
     from fi_stream.demo.data import Division
-    from fi_stream.demo.federation import Noise
+    from fi_stream.demo.levels import level_of
     from fi_stream.demo.run import Settings, run_demo
     from fi_stream.roles.logs import configure_logs
 
@@ -39,8 +45,9 @@ def demo(
     settings = Settings(
         queries,
         Division(participants=participants, alpha=alpha),
-        Noise(None if math.isinf(epsilon) else epsilon),
+        None if math.isinf(epsilon) else epsilon,
         apache,
+        level_of(protection),
     )
     from rich.console import Console
 

@@ -9,6 +9,7 @@ import pytest
 
 from fi_stream.events.dead_letter import encode_letter
 from fi_stream.events.header import EventType, Purpose, ReplyKind
+from fi_stream.events.payloads import Answer, ResultPayload
 from fi_stream.events.refusals import Refusal
 from fi_stream.sealing.gate import Verified
 
@@ -26,6 +27,14 @@ def test_every_reader_verifies_a_golden_event(name: str, reader: str) -> None:
 )
 def test_a_golden_event_opens_to_what_it_always_did(name: str, opener: str) -> None:
     assert golden.readable_event(name, opener) == golden.expected(name)
+
+
+def test_what_a_golden_result_relays_is_the_golden_answer_as_it_came() -> None:
+    payload = golden.admitted("blind-result", "alice").open(ResultPayload)
+    assert isinstance(payload, ResultPayload)
+    assert payload.responses == (golden.bytes_of("blind-answer"),)
+    refusal = golden.admitted("blind-answer", "agg").open(Answer)
+    assert isinstance(refusal, Refusal), "the aggregator only checks it"
 
 
 @pytest.mark.parametrize("name", golden.GRANTS)

@@ -96,7 +96,7 @@ def test_the_same_answers_give_the_result_that_trusted_gives_to_the_bit(rule: st
 
 def test_nothing_is_decided_early_and_all_are_waited_for() -> None:
     desk, query, asker = blind()
-    assert desk.take(query.says("p1", SURE), query.says("p2", SURE)) == []
+    assert desk.decide(query.says("p1", SURE), query.says("p2", SURE)) == []
     settled = settled_of(desk, query.says("p3", OTHER))
     assert settled.outcome == "complete"
     assert read(asker, query, query.result(settled)).outcome == "complete"
