@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.privacy.traces import Trace
-    from fi_stream.privacy.draws import Source
+    from fi_stream.privacy.draws import NoiseSource
 
     Labels: TypeAlias = NDArray[np.int64]
-    Run: TypeAlias = Callable[[Trace, float, Source], Labels]
+    Run: TypeAlias = Callable[[Trace, float, NoiseSource], Labels]
 
 EPSILONS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Of one row."""
@@ -98,7 +98,7 @@ def _without_noise(method: Method, trace: Trace) -> Labels:
     return _decided(method.rule, trace.probabilities)
 
 
-def _randomised_response(levels: int, trace: Trace, epsilon: float, source: Source) -> Labels:
+def _randomised_response(levels: int, trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
     classes = trace.probabilities.shape[2]
     mechanism = RandomisedResponse(classes, epsilon, levels, source)
     said = [mechanism.release(each).values.astype(np.int64) for each in trace.probabilities]
@@ -109,13 +109,13 @@ def _randomised_response(levels: int, trace: Trace, epsilon: float, source: Sour
     return _decided("soft", np.stack(votes))
 
 
-def _gaussian_each(trace: Trace, epsilon: float, source: Source) -> Labels:
+def _gaussian_each(trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
     mechanism = DiscreteGaussian(epsilon, DELTA, source)
     said = [mechanism.release(each).values.astype(np.float64) for each in trace.probabilities]
     return _decided("soft", np.stack(said))
 
 
-def _gaussian_on_the_sum(trace: Trace, epsilon: float, source: Source) -> Labels:
+def _gaussian_on_the_sum(trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
     """All of the roster answer and none colludes: the parts of the noise make up just the whole."""
     people, rows, classes = trace.probabilities.shape
     ones = np.ones((people, rows, 1))
@@ -126,7 +126,7 @@ def _gaussian_on_the_sum(trace: Trace, epsilon: float, source: Source) -> Labels
     return labels_of(whole[:, :classes].astype(np.float64), _digests(rows), [1] * rows)
 
 
-def _noisy_max(selection: Selection, trace: Trace, epsilon: float, source: Source) -> Labels:
+def _noisy_max(selection: Selection, trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
     classes = trace.probabilities.shape[2]
     votes = [one_hot(each.argmax(axis=1), classes) for each in trace.probabilities]
     total = np.sum(votes, axis=0).astype(np.int64)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from fi_stream.federation.federation import Federation
     from fi_stream.federation.member import MemberSettings, ModelSection, PrivacySection
+    from fi_stream.privacy.draws import NoiseSource
     from fi_stream.privacy.mechanisms import NoiseMechanism
     from fi_stream.sealing.gate import Verified
 
@@ -54,12 +55,19 @@ class Asked:
 class Answering:
     """A participant's model, noise and budget; a context manager, for the budget's file.
 
+    Args:
+        settings: the member's.
+        federation: its federation.
+        source: of the noise; without one it is drawn here.
+
     Raises:
         ConfigError: `[model]` or `[privacy]` is missing or does not go with the policy.
         ModelError: the model cannot be loaded, or does not fit the task.
     """
 
-    def __init__(self, settings: MemberSettings, federation: Federation) -> None:
+    def __init__(
+        self, settings: MemberSettings, federation: Federation, source: NoiseSource | None = None
+    ) -> None:
         model, privacy = _sections(settings, federation)
         threads = available_threads(model.threads)
         use_threads(threads)
@@ -71,11 +79,11 @@ class Answering:
         self._gives = Gives.PROBABILITIES if voters else model.gives
         probe(self._model, federation.task, self._gives)
         models = voters.models if voters else 1
-        self._noise = build(privacy, federation.policy.form, self._classes, models)
+        self._noise = build(privacy, federation.policy.form, self._classes, models, source)
         self._budget = _budget(privacy, self._noise)
         self._parting: Parting | None = None
         if Protection.SECAGG in federation.policy.protections:
-            self._parting = Parting(settings.id, federation, privacy, self._budget)
+            self._parting = Parting(settings.id, federation, privacy, (self._budget, source))
         self._resources = ExitStack()
         self._facts = {"model": self._model.version, "threads": str(threads)}
 

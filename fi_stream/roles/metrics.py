@@ -62,6 +62,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "dead_letters": Family(
         Kind.COUNTER, "Records refused as poison", "fate", ("written", "failed", "overflowed")
     ),
+    "late_noise": Family(
+        Kind.COUNTER, "Draws of noise that were not there in time, and were made while one waited"
+    ),
     "proposed": Family(Kind.COUNTER, "Sets of answers that a leader proposed"),
     "sums": Family(
         Kind.COUNTER, "A helper's decisions on proposed sets", "verdict", (*Recorded, "refused")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +21,6 @@ from fi_stream.roles.aggregator import run_aggregator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from stage import Stage
 
@@ -199,3 +201,32 @@ async def test_how_sure_a_participant_is_counts_inside_its_noise(
         result = await client.ask(row)
     assert result.labels == ["cat"]
     assert result.guarantee.epsilon_query == pytest.approx(16.0)
+
+
+def drawing() -> set[int]:
+    """The processes that draw noise for a role of this process."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+            if b"fi_stream.privacy.drawing" in command:
+                found.add(int(child))
+    return found
+
+
+async def test_noise_that_is_killed_is_started_anew_and_ends_with_its_role(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(privacy=noise(8.0, 1e6), policy=LABELS)
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        assert (await client.ask(rows(1))).outcome == "complete"
+        first = drawing()
+        assert len(first) == 3
+        for pid in first:
+            os.kill(pid, signal.SIGKILL)
+        for _ in range(20):
+            assert (await client.ask(rows(200))).outcome == "complete"
+            await asyncio.sleep(0.05)
+        assert len(drawing() - first) == 3
+    assert drawing() == set()
+    assert {one["code"] for one in stage.events("noise.restarted")} == {-signal.SIGKILL}
