@@ -81,7 +81,7 @@ class Answering:
         self._faults: list[Refusal] = []
         self._parting: Parting | None = None
         if Protection.SECAGG in federation.policy.protections:
-            self._parting = Parting(settings.id, federation, privacy, self._budget)
+            self._parting = Parting(settings.id, federation, privacy, (self._budget, source))
         self._resources = ExitStack()
         self._version = self._named(model)
         self._facts = {"model": self._version, "threads": str(threads)}

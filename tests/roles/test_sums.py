@@ -172,7 +172,7 @@ class SumsContract:
 
 
 async def proposed(wire: Wire, query: bytes) -> None:
-    """Wait until a set is proposed for that query."""
+    """Wait until a set is proposed for that query; the test's own time limit ends it."""
     while not [record for record in await wire.kept("fi.proposals") if record.key == query]:
         pass
 

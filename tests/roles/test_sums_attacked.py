@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 ANSWERING = ("p1", "p2", "p3")
 EVERYONE = (*ANSWERING, "agg", "helper")
+WITHIN = 10.0
 SECAGG: dict[str, Any] = {
     "protections": (Protection.SECAGG, Protection.TRUSTED),
     "quorum": 1,
@@ -75,11 +77,13 @@ class Leader:
 
     async def answers(self, ask: Ask, count: int) -> list[Verified]:
         """The first so many answers to a query, once they are there."""
-        while True:
+        ends = time.monotonic() + WITHIN
+        while time.monotonic() < ends:
             await read_grants(self.wire)
             found = await listened(self.wire, "fi.responses", ask.query, "response")
             if len(found) >= count:
                 return sorted(found, key=lambda event: event.header.sender)
+        pytest.fail("not all have answered")
 
     def seal(self, ask: Ask, digest: bytes, kind: Any, payload: Any) -> bytes:
         reply = Reply(client="alice", digest=digest, kind=kind)
@@ -111,12 +115,14 @@ class Leader:
 
     async def heard(self, ask: Ask) -> list[RefusalPayload]:
         """The helper's refusals."""
-        while True:
+        ends = time.monotonic() + WITHIN
+        while time.monotonic() < ends:
             await read_grants(self.wire)
             events = await listened(self.wire, "fi.proposals", ask.query, "proposal")
             read = [e.open(RefusalPayload) for e in events if e.header.reply.kind == "refusal"]  # type: ignore[union-attr]
             if read:
                 return [one for one in read if isinstance(one, RefusalPayload)]
+        pytest.fail("nothing was refused")
 
 
 async def asked(client: Wire, seconds: float = 8.0) -> Ask:
