@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fi_stream.roles.seat import Seat
     from fi_stream.values import MemberId
 
+
 @contextmanager
 def central_noise(seat: Seat, board: Board) -> Iterator[CentralNoise | None]:
     """What the policy wants of this aggregator; None where participants add the noise, or nobody.
