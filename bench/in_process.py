@@ -16,7 +16,8 @@ from fi_stream.federation.roster import Role
 from fi_stream.federation.rosters import Rosters
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.seat import Seat
-from fi_stream.sealing.epochs import audiences, new_epoch
+from fi_stream.sealing.audiences import audiences
+from fi_stream.sealing.epochs import new_epoch
 from fi_stream.sealing.gate import Gate
 from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring
@@ -42,7 +43,7 @@ class InProcess:
         self.roles = {f"p{number}": Role.PARTICIPANT for number in job.participants()}
         self.roles |= {"aggregator": Role.AGGREGATOR, "client": Role.CLIENT}
         self._identities = {name: Identity.generate(name) for name in self.roles}
-        usual = federation_of(self._identities, self.roles, Variant(noise=False))
+        usual = federation_of(self._identities, self.roles, Variant())
         limits = usual.policy.limits.model_copy(update={"max_deadline_ms": LONGEST_MS})
         policy = usual.policy.model_copy(update={"limits": limits})
         self.federation = usual.model_copy(update={"policy": policy})

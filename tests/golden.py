@@ -45,16 +45,27 @@ from fi_stream.events.payloads import (
     response_length,
 )
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.sums import (
+    Chosen,
+    HalfPayload,
+    ProposalPayload,
+    RefusalPayload,
+    ReleasePayload,
+)
 from fi_stream.events.tensors import Datatype, Tensor, to_array, to_tensor
 from fi_stream.federation.federation import Federation
-from fi_stream.federation.policy import Policy
+from fi_stream.federation.policy import Policy, Protection, SecaggPolicy
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.rosters import Rosters
 from fi_stream.federation.task import Task, TensorSpec
-from fi_stream.sealing.epochs import audiences, new_epoch
+from fi_stream.sealing.audiences import use_of
+from fi_stream.sealing.epochs import new_epoch
 from fi_stream.sealing.gate import Gate, Verified
 from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring
+from fi_stream.sealing.keys import ContentKey
+from fi_stream.sealing.seeds import open_seed, seal_seed
+from fi_stream.secagg.sets import set_digest
 from fi_stream.transport.port import Partition, Record
 from fi_stream.values import BrokerMillis, Millis
 
@@ -62,7 +73,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fi_stream.events.dead_letter import DeadLetter
-    from fi_stream.events.header import EventType
+    from fi_stream.events.header import EventType, Purpose
+    from fi_stream.sealing.epochs import OwnEpoch
     from fi_stream.values import Value
 
 FOLDER = Path(__file__).parents[1] / "topics" / "golden"
@@ -72,28 +84,52 @@ ROLES = {
     "alice": Role.CLIENT,
     "p1": Role.PARTICIPANT,
     "p2": Role.PARTICIPANT,
+    "helper": Role.HELPER,
 }
 CLASSES = ("cat", "dog", "bird")
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One golden event: where it stands, who reads it, and what is sealed in it."""
+    """One golden event: where it stands, who reads it, what is sealed in it, under which epoch."""
 
     type: EventType
     readers: tuple[str, ...]
     openers: tuple[str, ...]
     payload: type[Value]
+    epoch: str
 
 
 EVENTS = {
-    "query": Golden("query", ("p1", "p2", "agg"), ("p1", "p2"), QueryPayload),
-    "answer": Golden("response", ("agg",), ("agg",), Answer),
-    "abstain": Golden("response", ("agg",), ("agg",), Abstain),
-    "result": Golden("result", ("alice", "agg"), ("alice",), ResultPayload),
+    "query": Golden("query", ("p1", "p2", "agg"), ("p1", "p2"), QueryPayload, "query"),
+    "answer": Golden("response", ("agg",), ("agg",), Answer, "response"),
+    "abstain": Golden("response", ("agg",), ("agg",), Abstain, "response"),
+    "result": Golden("result", ("alice", "agg"), ("alice",), ResultPayload, "result"),
+    "blind-answer": Golden("response", ("alice", "agg"), ("alice",), Answer, "blind"),
+    "blind-result": Golden("result", ("alice", "agg"), ("alice",), ResultPayload, "relay"),
+    "part": Golden("response", ("agg", "helper"), ("agg",), Answer, "part"),
+    "half": Golden("half", ("alice",), ("alice",), HalfPayload, "half"),
+    "proposal": Golden("proposal", ("helper", "agg"), ("helper",), ProposalPayload, "proposal"),
+    "refusal": Golden("proposal", ("agg", "helper"), ("agg",), RefusalPayload, "refusal"),
+    "release": Golden("result", ("alice", "agg"), ("alice",), ReleasePayload, "release"),
 }
-SENDER: dict[EventType, str] = {"query": "alice", "response": "p1", "result": "agg"}
-GRANTS = [f"grant-{event_type}" for event_type in SENDER]
+EPOCHS: dict[str, tuple[str, Purpose, str]] = {
+    "query": ("alice", "query", "trusted"),
+    "response": ("p1", "response", "trusted"),
+    "result": ("agg", "result", "trusted"),
+    "blind": ("p1", "response", "blind"),
+    "relay": ("agg", "result", "blind"),
+    "part": ("p1", "response", "secagg"),
+    "share": ("p1", "share", "secagg"),
+    "half": ("agg", "half", "secagg"),
+    "proposal": ("agg", "proposal", "secagg"),
+    "refusal": ("helper", "proposal", "secagg"),
+    "release": ("helper", "result", "secagg"),
+}
+"""Who seals under each, for what, under which protection."""
+
+GRANTS = [f"grant-{epoch}" for epoch in EPOCHS]
+SEED = bytes(range(32))
 LETTER = "dead-letter"
 
 
@@ -121,8 +157,9 @@ def federation() -> Federation:
         classes=CLASSES,
         inputs=(TensorSpec(name="x", datatype=Datatype.FP32, shape=(4,)),),
     )
+    policy = Policy(protections=tuple(Protection), secagg=SecaggPolicy(k_min=2))
     return Federation(
-        name="golden", task=task, policy=Policy(), roster=Roster(version=3, members=members)
+        name="golden", task=task, policy=policy, roster=Roster(version=3, members=members)
     )
 
 
@@ -150,11 +187,26 @@ def record(name: str, value: bytes) -> Record:
 def admitted(name: str, reader: str) -> Verified:
     """The golden event, verified by one of its readers from its golden grant."""
     at_gate = gate(reader)
-    _, refusal = at_gate.granted(bytes_of(f"grant-{EVENTS[name].type}"))
+    _, refusal = at_gate.granted(bytes_of(f"grant-{EVENTS[name].epoch}"))
     assert refusal is None, refusal
     event = at_gate.admit(record(name, bytes_of(name)), EVENTS[name].type)
     assert isinstance(event, Verified), event
     return event
+
+
+def opened_seed() -> bytes | Refusal:
+    """The helper's share in the golden answer under `secagg`."""
+    at_gate = gate("helper")
+    for grant in ("grant-part", "grant-share"):
+        at_gate.granted(bytes_of(grant))
+    event = at_gate.admit(record("part", bytes_of("part")), "response")
+    assert isinstance(event, Verified), event
+    assert event.header.reply is not None
+    share = event.header.reply.share
+    assert share is not None
+    key = at_gate.part_key(event, share.epoch, "share")
+    assert isinstance(key, ContentKey), key
+    return open_seed(key, event.header, share)
 
 
 def readable_grant(name: str) -> dict[str, object]:
@@ -182,7 +234,7 @@ def readable_event(name: str, reader: str) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """Enums as their text, and each tensor's bytes as the numbers that they are."""
+    """Enums as their text, bytes as hexadecimal, a tensor's bytes as the numbers they are."""
     match value:
         case {"datatype": _, "data": _}:
             array = to_array(Tensor.model_validate(value))
@@ -195,6 +247,8 @@ def _plain(value: object) -> object:
             return [_plain(one) for one in value]
         case Outcome() | Datatype():
             return value.value
+        case bytes():
+            return value.hex()
         case _:
             return value
 
@@ -209,10 +263,12 @@ def _make() -> dict[str, bytes]:
     """All golden events, fresh."""
     one = federation()
     epochs = {}
-    for event_type, sender in SENDER.items():
-        audience = next(who for what, who in audiences(one, ROLES[sender]) if what == event_type)
-        epochs[event_type] = new_epoch(identity(sender), one, (sender, event_type), audience, MADE)
-    made = {f"grant-{event_type}": epoch.grant for event_type, epoch in epochs.items()}
+    for name, (sender, purpose, protection) in EPOCHS.items():
+        use = use_of(ROLES[sender], purpose, protection, "alice")
+        assert use is not None, name
+        what = (sender, purpose)
+        epochs[name] = new_epoch(identity(sender), one, what, use.audience(one), MADE)
+    made = {f"grant-{name}": epoch.grant for name, epoch in epochs.items()}
     ask = Ask(
         query=bytes.fromhex("0197740b3c007abc8def0123456789ab"),
         partition=2,
@@ -249,7 +305,59 @@ def _make() -> dict[str, bytes]:
         missing=(Missing(member="p2", reason=Reason.OVERLOADED.code),),
     )
     made["result"] = epochs["result"].seal(ask, reply("result"), frame(result)).value
+    made |= _relayed(epochs, ask.model_copy(update={"protection": "blind"}), query.digest)
+    made |= _secure_sum(epochs, ask.model_copy(update={"protection": "secagg"}), query.digest)
     made[LETTER] = encode_letter(letter())
+    return made
+
+
+def _relayed(epochs: Mapping[str, OwnEpoch], ask: Ask, digest: bytes) -> dict[str, bytes]:
+    """An answer that only alice may open, and the result that relays it to her."""
+    reply = Reply(client="alice", digest=digest, kind="answer", model="digits-7")
+    said = np.array([[0.75, 0.0, 0.25], [0.125, 0.5, 0.375]])
+    answer = Answer(form="probabilities", outputs=(_tensor("probabilities", said),))
+    room = response_length(ask.rows, len(CLASSES))
+    event = epochs["blind"].seal(ask, reply, frame(answer, room)).value
+    silent = (Missing(member="p2"),)
+    result = ResultPayload(outcome=Outcome.PARTIAL, missing=silent, responses=(event,))
+    reply = Reply(client="alice", digest=digest, kind="result")
+    result_event = epochs["relay"].seal(ask, reply, frame(result)).value
+    return {"blind-answer": event, "blind-result": result_event}
+
+
+def _secure_sum(epochs: Mapping[str, OwnEpoch], ask: Ask, digest: bytes) -> dict[str, bytes]:
+    """A part of an answer, a proposed set, its refusal, and both halves of its sum."""
+    made = {}
+
+    def sealed(name: str, kind: str, payload: Value, **more: object) -> bytes:
+        fields = {"client": "alice", "digest": digest, "kind": kind, **more}
+        made[name] = epochs[name].seal(ask, Reply.model_validate(fields), frame(payload)).value
+        return made[name]
+
+    half = np.arange(8, dtype=np.uint64).reshape(2, 4) * np.uint64(2**61) + np.uint64(7)
+    share = seal_seed(epochs["share"], ask, ("alice", digest), b"share id of p1..", SEED)
+    noise = Noise(mechanism="gaussian", epsilon=2.0, delta=1e-6, total=2.0)
+    part = Answer(form="half", outputs=(_tensor("half", half),), scale=2**16, noise=noise)
+    sealed("part", "answer", part, model="digits-7", share=share)
+    chosen = (("p1", b"share id of p1.."), ("p2", b"share id of p2.."))
+    total = sealed(
+        "half",
+        "half",
+        HalfPayload(
+            outcome=Outcome.COMPLETE,
+            members=set_digest(chosen),
+            total=_tensor("sum", half),
+            scale=2**16,
+            contributors=tuple(Contributor(member=m, model="digits-7") for m, _ in chosen),
+        ),
+    )
+    members = tuple(Chosen(member=member, share=one) for member, one in chosen)
+    sealed("proposal", "proposal", ProposalPayload(members=members, read=12, half=total))
+    bad = (Missing(member="p2", reason=Reason.BAD_SHARE.code),)
+    refusal = RefusalPayload(members=set_digest(chosen), reason=Reason.BAD_SHARE.code, bad=bad)
+    sealed("refusal", "refusal", refusal)
+    release = ReleasePayload(members=set_digest(chosen), total=_tensor("sum", ~half), half=total)
+    sealed("release", "result", release)
     return made
 
 
@@ -285,18 +393,21 @@ def _write_json(name: str, content: object) -> None:
 
 
 def main() -> None:
-    """Write all files, if there are none."""
-    there = sorted(FOLDER.glob("*.v1.*"))
-    if there:
-        sys.exit(f"{FOLDER} has {len(there)} golden files; they are made once and never again")
+    """Write the files that are not there yet."""
+    there = {path.name.removesuffix(".v1.bin") for path in FOLDER.glob("*.v1.bin")}
+    fresh = {name: value for name, value in _make().items() if name not in there}
+    if not fresh:
+        sys.exit(f"{FOLDER} has {len(there)} golden events; they are made once and never again")
     FOLDER.mkdir(exist_ok=True)
-    for name, value in _make().items():
+    for name, value in fresh.items():
         (FOLDER / f"{name}.v1.bin").write_bytes(value)
-    for name in GRANTS:
-        _write_json(name, readable_grant(name))
-    _write_json(LETTER, readable_letter())
-    for name, golden in EVENTS.items():
-        _write_json(name, readable_event(name, golden.openers[0]))
+    for name in fresh:
+        if name == LETTER:
+            _write_json(name, readable_letter())
+        elif name in GRANTS:
+            _write_json(name, readable_grant(name))
+        else:
+            _write_json(name, readable_event(name, EVENTS[name].openers[0]))
     _write_json("keys", _keys())
 
 

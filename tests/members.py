@@ -21,11 +21,12 @@ from fi_stream.events.payloads import (
 from fi_stream.events.refusals import Refusal
 from fi_stream.events.tensors import Datatype, Tensor
 from fi_stream.federation.federation import Federation
-from fi_stream.federation.policy import Limits, Policy
+from fi_stream.federation.policy import Limits, Policy, Protection
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.rosters import Rosters
 from fi_stream.federation.task import Task, TensorSpec
-from fi_stream.sealing.epochs import Audience, OwnEpoch, Sealed, audiences, new_epoch
+from fi_stream.sealing.audiences import Audience, audiences
+from fi_stream.sealing.epochs import OwnEpoch, Sealed, new_epoch
 from fi_stream.sealing.gate import Gate, Verified
 from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring
@@ -194,10 +195,14 @@ def reply(kind: str = "abstain", digest: bytes = b"d" * 32, client: str = "alice
 _IDENTITIES = {name: Identity.generate(name) for name in ROLES}
 
 
-def cast(also: Mapping[str, Role] | None = None, **limits: int) -> Cast:
+def cast(
+    also: Mapping[str, Role] | None = None,
+    protections: tuple[Protection, ...] = (Protection.TRUSTED,),
+    **limits: int,
+) -> Cast:
     """Three participants, an aggregator and two clients, who know nothing of each other yet.
 
-    `also` gives a member a second role; `limits` are those of the policy.
+    `also` gives a member a second role; `protections` and `limits` are those of the policy.
     """
     also = also or {}
     members = tuple(_member(name, {role, also.get(name, role)}) for name, role in ROLES.items())
@@ -205,7 +210,7 @@ def cast(also: Mapping[str, Role] | None = None, **limits: int) -> Cast:
         name="test",
         task=TASK,
         roster=Roster(version=1, members=members),
-        policy=Policy(quorum=2, limits=Limits(**limits)),
+        policy=Policy(quorum=2, protections=protections, limits=Limits(**limits)),
     )
     return Cast(federation, dict(_IDENTITIES))
 

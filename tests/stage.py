@@ -28,6 +28,7 @@ from fi_stream.federation.rows import encode_rows
 from fi_stream.federation.task import Task
 from fi_stream.federation.writing import value
 from fi_stream.roles.aggregator import run_aggregator
+from fi_stream.roles.helper import run_helper
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.participant import run_participant
 from fi_stream.roles.seat import take_seat
@@ -63,6 +64,7 @@ def predict(inputs):
 """
 """Probabilities of cat, dog, bird are the softmax of a row's first three numbers."""
 
+EVERY_PROTECTION = {"protections": ("trusted", "blind")}
 NO_NOISE = 'mechanism = "none"'
 ODD = "if (x[:, 3] == 77).any(): "
 """What a model does with rows of `odd`, and not with those of its trial at start."""
@@ -145,6 +147,13 @@ class Stage:
             yield Wire(seat, keys)
 
 
+RUN = {
+    Role.AGGREGATOR: run_aggregator,
+    Role.PARTICIPANT: run_participant,
+    Role.HELPER: run_helper,
+}
+
+
 class Running:
     """One role as a task."""
 
@@ -154,7 +163,7 @@ class Running:
         self._stop = asyncio.Event()
         entry = stage.federation.member(member)
         assert entry is not None
-        run = run_aggregator if Role.AGGREGATOR in entry.roles else run_participant
+        [run] = (RUN[role] for role in entry.roles)
         self.task = asyncio.create_task(run(stage.file(member), self._stop), name=member)
 
     def check(self) -> None:
@@ -295,11 +304,12 @@ def build(
     participants: int = 3,
     models: Mapping[str, str] | None = None,
     privacy: str = NO_NOISE,
+    central: str = "",
     policy: Mapping[str, Any] | None = None,
     limits: Mapping[str, int] | None = None,
     kafka: str = "",
 ) -> Stage:
-    """Write a federation: p1 .., agg, alice, bob.
+    """Write a federation: p1 .., agg, alice, bob, and under secagg a helper.
 
     Args:
         directory: a new one.
@@ -307,6 +317,7 @@ def build(
         participants: how many.
         models: by participant, a line of Python inside its `predict`, of the rows `x`.
         privacy: the `[privacy]` of every participant.
+        central: that of the aggregator, if any.
         policy: of the federation; quorum 2 and every answer awaited, unless it says otherwise.
         limits: of its policy.
         kafka: more lines of everybody's `[kafka]`.
@@ -314,6 +325,8 @@ def build(
     models = models or {}
     roles = {f"p{number}": Role.PARTICIPANT for number in range(1, participants + 1)}
     roles |= {"agg": Role.AGGREGATOR, "alice": Role.CLIENT, "bob": Role.CLIENT}
+    if policy and "secagg" in policy.get("protections", ()):
+        roles["helper"] = Role.HELPER
     unique = uuid4().hex[:8]
     members = []
     for name, role in roles.items():
@@ -330,6 +343,10 @@ def build(
             (directory / name / f"{module}.py").write_text(MODEL.replace("{body}", body))
             text += f'[model]\nfactory = "{module}:load"\ngives = "probabilities"\nthreads = 1\n'
             text += f"[privacy]\n{privacy}\n"
+        elif role is Role.HELPER:
+            text += '[helper]\nstore = "releases.sqlite"\n'
+        elif role is Role.AGGREGATOR and central:
+            text += f"[privacy]\n{central}\n"
         (directory / name / "member.toml").write_text(text)
     roster_key = RosterKey.generate(f"test-{unique}")
     federation = Federation(

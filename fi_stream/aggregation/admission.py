@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fi_stream.events.payloads import response_length
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.federation.policy import Protection
 from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def refuse_query(ask: Ask, federation: Federation, at: BrokerMillis) -> Refusal 
         return Refusal(Reason.PROTECTION_NOT_ALLOWED, ask.protection)
     if ask.rule not in policy.rules:
         return Refusal(Reason.RULE_NOT_ALLOWED, ask.rule)
-    if ask.rows > limits.max_rows or result_bytes(federation, ask.rows) > limits.max_message_bytes:
+    if ask.rows > limits.max_rows or result_bytes(federation, ask) > limits.max_message_bytes:
         return Refusal(Reason.TOO_LARGE, f"{ask.rows} rows")
     if ask.deadline - at > limits.max_deadline_ms + limits.max_skew_ms:
         return Refusal(Reason.DEADLINE_TOO_FAR, f"{ask.deadline - at} ms away")
@@ -46,7 +47,12 @@ def forgotten_at(ask: Ask, federation: Federation) -> BrokerMillis:
     return BrokerMillis(min(ask.deadline, stale) + limits.max_skew_ms)
 
 
-def result_bytes(federation: Federation, rows: int) -> int:
-    """About how large a result of so many rows is: labels, scores, and a line for each member."""
+def result_bytes(federation: Federation, ask: Ask) -> int:
+    """About how large a result is at most.
+
+    Labels, scores, and a line for each member; under `blind` the response of each participant.
+    """
     members = len(federation.roster.members)
-    return response_length(rows, len(federation.task.classes) + 1) + 256 * members
+    if ask.protection == Protection.BLIND:
+        return len(federation.participants) * federation.response_bytes(ask.rows) + 256 * members
+    return response_length(ask.rows, len(federation.task.classes) + 1) + 256 * members

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fi_stream.aggregation.evaluate import one_hot
-from fi_stream.aggregation.facts import Answered, Given
+from fi_stream.aggregation.facts import Answered, Given, Half
 from fi_stream.events.payloads import Abstain, Answer
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.sums import HALF
 from fi_stream.events.tensors import Datatype, Tensor, to_array
-from fi_stream.federation.policy import Form
+from fi_stream.federation.policy import Form, Protection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,29 @@ if TYPE_CHECKING:
 
 SIMPLEX_TOLERANCE = 1e-3
 """How far from 1 the probabilities of a row may add up."""
+
+
+def answered_by(event: Verified, reply: Reply) -> Answered:
+    """What is known of a response before it is opened; it names a protection that there is."""
+    header, record = event.header, event.record
+    protection = Protection(header.ask.protection)
+    return Answered(
+        header.sender, reply.digest, record.at, record.offset, header.ask.rows, protection
+    )
+
+
+def unread(event: Verified, reply: Reply, most_bytes: int) -> tuple[Given, Refusal | None]:
+    """A response that only the client may read, to be relayed to it as it came.
+
+    One larger than a true one can be, `most_bytes`, would make the result too large: it stands as
+    an abstain, with the refusal.
+    """
+    answered, size = answered_by(event, reply), len(event.record.value)
+    if size > most_bytes:
+        refusal = Refusal(Reason.TOO_LARGE, f"{size} bytes, and a response has {most_bytes}")
+        return Given(answered, reply.model, None, refusal.reason), refusal
+    kept = event.record.value
+    return Given(answered, reply.model, None, relayed=kept, unread=reply.kind == "answer"), None
 
 
 def open_response(
@@ -38,13 +62,10 @@ def open_response(
     Returns:
         What it says; one that cannot be used stands as an abstain, with the refusal that says why.
     """
-    answered = Answered(event.header.sender, reply.digest, event.record.at, event.record.offset)
-    if reply.kind == "abstain":
-        abstain = event.open(Abstain)
-        if isinstance(abstain, Refusal):
-            return Given(answered, reply.model, None, abstain.reason), abstain
-        reason = Reason.from_code(abstain.reason)
-        return Given(answered, reply.model, None, reason, retry_ms=abstain.retry_ms), None
+    given, refusal = _abstained(event, reply)
+    if given is not None:
+        return given, refusal
+    answered = answered_by(event, reply)
     answer = event.open(Answer)
     if isinstance(answer, Refusal):
         return Given(answered, reply.model, None, answer.reason), answer
@@ -54,14 +75,39 @@ def open_response(
     return Given(answered, reply.model, prediction, noise=answer.noise), None
 
 
+def open_half(event: Verified, reply: Reply, classes: int) -> tuple[Given, Refusal | None]:
+    """Open the leader's share of an answer under `secagg`.
+
+    Args:
+        event: the response, verified.
+        reply: what its header says of it.
+        classes: of the task.
+
+    Returns:
+        As `open_response`: the share in place of a prediction.
+    """
+    given, refusal = _abstained(event, reply)
+    if given is not None:
+        return given, refusal
+    answered = answered_by(event, reply)
+    answer = event.open(Answer)
+    if isinstance(answer, Refusal):
+        return Given(answered, reply.model, None, answer.reason), answer
+    half = _half_of(answer, reply, event.header.ask.rows, classes + 1)
+    if isinstance(half, Refusal):
+        return Given(answered, reply.model, None, half.reason), half
+    return Given(answered, reply.model, None, noise=answer.noise, half=half), None
+
+
 def prediction_of(
     answer: Answer, form: Form, rows: int, classes: int, *, noised: bool = True
 ) -> NDArray[np.float64] | Refusal:
     """Read an answer in the federation's form.
 
     Returns:
-        [rows, classes] float64: probabilities, one-hot labels, or noised probabilities, which may
-        be negative and need not add up to 1. A refusal when the answer is none of these.
+        [rows, classes] float64: probabilities, one-hot labels times their weights, or noised
+        probabilities, which may be negative and need not add up to 1. A refusal when the answer is
+        none of these.
     """
     if answer.form != form:
         return Refusal(Reason.WRONG_FORM, f"{answer.form} instead of {form}")
@@ -72,7 +118,7 @@ def prediction_of(
     if isinstance(array, Refusal):
         return array
     if form is Form.LABEL:
-        return _labels(tensor, array, rows, classes)
+        return _labels(tensor, array, rows, classes, answer.scale or 1)
     if array.shape != (rows, classes):
         return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows, classes)}")
     if answer.scale is not None and not noised:
@@ -82,17 +128,47 @@ def prediction_of(
     return _probabilities(tensor, array)
 
 
+def _abstained(event: Verified, reply: Reply) -> tuple[Given | None, Refusal | None]:
+    """What an abstain says; None when it is an answer."""
+    if reply.kind != "abstain":
+        return None, None
+    abstain = event.open(Abstain)
+    answered = answered_by(event, reply)
+    if isinstance(abstain, Refusal):
+        return Given(answered, reply.model, None, abstain.reason), abstain
+    reason = Reason.from_code(abstain.reason)
+    return Given(answered, reply.model, None, reason, retry_ms=abstain.retry_ms), None
+
+
+def _half_of(answer: Answer, reply: Reply, rows: int, columns: int) -> Half | Refusal:
+    tensor = answer.outputs[0]
+    if reply.share is None:
+        return Refusal(Reason.BAD_SHARE, "an answer without a share for the helper")
+    if answer.form != HALF or tensor.name != HALF or len(answer.outputs) != 1:
+        return Refusal(Reason.WRONG_FORM, f"{answer.form} instead of {HALF}")
+    array = to_array(tensor)
+    if isinstance(array, Refusal):
+        return array
+    if tensor.datatype is not Datatype.UINT64:
+        return Refusal(Reason.WRONG_DATATYPE, f"a share of {tensor.datatype}")
+    if array.shape != (rows, columns):
+        return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows, columns)}")
+    return Half(reply.share.id, array.astype(np.uint64))
+
+
 def _labels(
-    tensor: Tensor, array: NDArray[np.generic], rows: int, classes: int
+    tensor: Tensor, array: NDArray[np.generic], rows: int, classes: int, levels: int
 ) -> NDArray[np.float64] | Refusal:
+    """Votes of weight 1, or with more than one level those of label * levels + level."""
     if tensor.datatype is not Datatype.INT64:
         return Refusal(Reason.WRONG_DATATYPE, f"labels of {tensor.datatype}")
     if array.shape != (rows,):
         return Refusal(Reason.WRONG_SHAPE, f"{array.shape} instead of {(rows,)}")
     labels = array.astype(np.int64)
-    if labels.min() < 0 or labels.max() >= classes:
-        return Refusal(Reason.NOT_A_PREDICTION, f"a label outside 0 .. {classes - 1}")
-    return one_hot(labels, classes)
+    if labels.min() < 0 or labels.max() >= classes * levels:
+        return Refusal(Reason.NOT_A_PREDICTION, f"a label outside 0 .. {classes * levels - 1}")
+    weights = (labels % levels + 1) / levels
+    return one_hot(labels // levels, classes) * weights[:, np.newaxis]
 
 
 def _noised(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fi_stream.federation.policy import Protection
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -43,31 +45,58 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Who answered which query event, and where and when the broker appended that."""
+    """Who answered which query event, and where and when the broker appended that.
+
+    `rows` and `protection` are of the query, as the answer's own header says.
+    """
 
     member: MemberId
     digest: bytes
     at: BrokerMillis
     offset: int = 0
+    rows: int = 1
+    protection: Protection = Protection.TRUSTED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Half:
+    """The leader's share of an answer, [rows, columns] modulo 2^64, and the id of both shares."""
+
+    share: bytes
+    values: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """An opened response: a prediction [rows, classes], or the reason why there is none."""
+    """A response: a prediction [rows, classes], or the reason why there is none.
+
+    Where only the client that asked may read it, `relayed` is its event as it came, and `unread`
+    says that its header calls it an answer. Under `secagg` a `half` is in the prediction's place.
+    """
 
     answered: Answered
     model: str
-    prediction: NDArray[np.float64] | None
+    prediction: NDArray[np.float64] | None = field(repr=False)
     reason: Reason | None = None
     noise: Noise | None = None
     retry_ms: int | None = None
+    relayed: bytes | None = None
+    unread: bool = False
+    half: Half | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is an answer: abstains are none."""
+        return self.unread or self.prediction is not None or self.half is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settled:
     """A query with its outcome: what to evaluate and send; `answers` in order of member id.
 
-    `retry_ms` is what those of the `missing` said who expect to have room later.
+    `retry_ms` is what those of the `missing` said who expect to have room later. `relayed` is what
+    came, answers and abstains, in order of member id, of a query whose answers only its client may
+    read. `first` is the lowest offset of its responses.
     """
 
     asked: Asked
@@ -76,6 +105,8 @@ class Settled:
     missing: Mapping[MemberId, Reason | None]
     reason: Reason | None = None
     retry_ms: Mapping[MemberId, int] = field(default_factory=dict)
+    relayed: Mapping[MemberId, bytes] = field(default_factory=dict)
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

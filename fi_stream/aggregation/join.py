@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from fi_stream.aggregation.facts import Answered, Asked, Candidate, Given, Key, Marks, Settled
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.federation.policy import Protection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -147,6 +148,8 @@ class Join:
         entry = self._entries.get(key)
         if entry is None or entry.asked is None:
             return None
+        if entry.asked.ask.protection != Protection.TRUSTED:
+            return None  # what the answers say is not known here
         answers = _answers(entry)
         missing = len(entry.asked.participants) - len(entry.given)
         if len(answers) < self._quorum or len(answers) <= missing:
@@ -273,7 +276,7 @@ class Join:
         return self._close(asked, entry, self._outcome(entry, "all"))
 
     def _outcome(self, entry: _Entry, why: Literal["all", "deadline"]) -> Outcome:
-        answers = sum(given.prediction is not None for given in entry.given.values())
+        answers = sum(given.counts for given in entry.given.values())
         if answers < self._quorum:
             return Outcome.NO_QUORUM
         return Outcome.COMPLETE if why == "all" else Outcome.PARTIAL
@@ -287,8 +290,19 @@ class Join:
             for member in sorted(asked.participants - answers.keys())
         }
         retry = {m: each.retry_ms for m, each in given.items() if each.retry_ms is not None}
+        relayed = {m: given[m].relayed for m in sorted(given)}
+        first = min((each.answered.offset for each in given.values()), default=None)
         self._settle(asked, entry)
-        return Settled(asked, outcome, answers, missing, reason, retry)
+        return Settled(
+            asked,
+            outcome,
+            answers,
+            missing,
+            reason,
+            retry,
+            {m: event for m, event in relayed.items() if event is not None},
+            first,
+        )
 
     def _settle(self, asked: Asked, entry: _Entry) -> None:
         # Who answered stays known until the deadline; what they said does not, nor what was asked.
@@ -306,7 +320,7 @@ class Join:
 def _answers(entry: _Entry) -> dict[MemberId, Given]:
     """The answers to a query, in order of member id; abstains are none."""
     given = entry.given
-    return {m: given[m] for m in sorted(given) if given[m].prediction is not None}
+    return {m: given[m] for m in sorted(given) if given[m].counts}
 
 
 def _unfit(entry: _Entry, answer: Answered) -> Refusal | None:
@@ -315,6 +329,11 @@ def _unfit(entry: _Entry, answer: Answered) -> Refusal | None:
         return Refusal(Reason.WRONG_ROLE, f"{answer.member} is not to answer this query")
     if answer.digest != entry.digest:
         return Refusal(Reason.WRONG_QUERY, f"{answer.member} answers another event")
+    if entry.asked is not None:
+        ask = entry.asked.ask
+        if (answer.rows, answer.protection) != (ask.rows, ask.protection):
+            what = f"{answer.rows} rows under {answer.protection}"
+            return Refusal(Reason.WRONG_QUERY, f"{answer.member} answers {what}")
     if answer.at > entry.deadline:
         return Refusal(Reason.LATE, f"{answer.member}: {answer.at - entry.deadline} ms late")
     return None

@@ -20,6 +20,9 @@ def ask(
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds by which a result must be there.")] = 1.0,
     rule: Annotated[str | None, typer.Option(help="How to join the answers.")] = None,
+    protection: Annotated[
+        str | None, typer.Option(help="Who may see each answer: trusted, blind or secagg.")
+    ] = None,
     together: Annotated[
         bool, typer.Option("--together", help="Ask all rows as one query, not one query a row.")
     ] = False,
@@ -48,7 +51,7 @@ def ask(
     queries = [] if find_only else read_rows(rows, federation.task)
     if together and queries:
         queries = [_joined(queries)]
-    how = {"deadline": deadline, "rule": rule}
+    how = {"deadline": deadline, "rule": rule, "protection": protection}
     if query_id is None:
         silent = asyncio.run(_ask(member, queries, how, as_json=as_json))
     else:

@@ -17,6 +17,10 @@ def demo(
         float, typer.Option(help="Noise for each query and participant; `inf` adds none.")
     ] = 8.0,
     participants: Annotated[int, typer.Option(help="How many there are.")] = 5,
+    protection: Annotated[
+        str | None,
+        typer.Option(help="trusted (the default), blind or secagg; then all three are compared."),
+    ] = None,
     apache: Annotated[
         bool, typer.Option("--apache", help="On Apache Kafka (needs java and mvn).")
     ] = False,
@@ -28,7 +32,7 @@ def demo(
 
     from fi_stream.clock import SystemClock
     from fi_stream.demo.data import Division
-    from fi_stream.demo.federation import Noise
+    from fi_stream.demo.levels import level_of
     from fi_stream.demo.run import Settings, run_demo
     from fi_stream.roles.logs import configure_logs
 
@@ -39,8 +43,10 @@ def demo(
     settings = Settings(
         queries,
         Division(participants=participants, alpha=alpha),
-        Noise(None if math.isinf(epsilon) else epsilon),
+        None if math.isinf(epsilon) else epsilon,
         apache,
+        level_of(protection or "trusted"),
+        every_level=protection is not None,
     )
     from rich.console import Console
 

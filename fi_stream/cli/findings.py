@@ -16,7 +16,8 @@ from fi_stream.federation.files import (
     read_member,
 )
 from fi_stream.federation.mistakes import Mistake, located
-from fi_stream.privacy.compatibility import first_refusal, refuse_policy
+from fi_stream.federation.roster import Role
+from fi_stream.privacy.compatibility import refuse_aggregator, refuse_policy, refuse_privacy
 from fi_stream.sealing.identity import load_identities, sealing_key
 from fi_stream.transport.connection import Connection
 
@@ -108,9 +109,10 @@ def _roster(federation: Federation, file: Path) -> Iterator[Mistake]:
 
 
 def _rules(federation: Federation, file: Path) -> Iterator[Mistake]:
-    reason = refuse_policy(federation.policy.form, federation.policy.rules)
+    reason = refuse_policy(federation.policy)
     if reason is not None:
-        yield Mistake(file, reason, "policy.rules")
+        key = "policy.rules" if federation.policy.noisy_max is None else "policy.noisy_max"
+        yield Mistake(file, reason, key)
 
 
 def _usable(card: Card, file: Path, number: int | None = None) -> Iterator[Mistake]:
@@ -152,11 +154,14 @@ def _kafka(member: MemberSettings, file: Path) -> Iterator[Mistake]:
 
 
 def _noise(member: MemberSettings, federation: Federation, file: Path) -> Iterator[Mistake]:
-    policy, privacy = federation.policy, member.privacy
-    if privacy is None:
-        return
-    reason = first_refusal(policy.form, policy.rules, privacy.mechanism, policy.protections)
-    if reason is not None:
+    policy, entry = federation.policy, federation.member(member.id)
+    wanted = {member.member.role} if member.member.role else entry.roles if entry else set()
+    reasons = []
+    if Role.PARTICIPANT in wanted and member.privacy is not None:
+        reasons.append(refuse_privacy(policy, member.privacy))
+    if Role.AGGREGATOR in wanted:
+        reasons.append(refuse_aggregator(policy, member.privacy))
+    for reason in filter(None, reasons):
         what = f"does not go with the policy of {member.member.federation}: {reason}"
         yield Mistake(file, what, "privacy.mechanism")
 

@@ -21,6 +21,9 @@ def load(
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds by which a result must be there.")] = 1.0,
     rule: Annotated[str | None, typer.Option(help="How to join the answers.")] = None,
+    protection: Annotated[
+        str | None, typer.Option(help="Who may see each answer: trusted, blind or secagg.")
+    ] = None,
     in_flight: Annotated[
         int, typer.Option(min=1, help="Most queries unsettled at once; beyond, none are sent.")
     ] = 10_000,
@@ -46,7 +49,7 @@ def load(
     from fi_stream.roles.runtime import run_role
 
     meter = Meter()
-    plan = Plan(rate, duration, clients, deadline, rule, in_flight, seed)
+    plan = Plan(rate, duration, clients, deadline, rule, in_flight, seed, protection)
     _, federation = load_as(Role.CLIENT, member)
     task = federation.task
     queries = random_rows(task, seed) if rows is None else read_rows(rows, task)

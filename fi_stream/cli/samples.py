@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fi_stream.events.tensors import Datatype
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
-from fi_stream.federation.policy import Policy
+from fi_stream.federation.policy import Policy, Protection
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.federation.writing import value
@@ -36,7 +36,9 @@ def federation(name: str, cards: Mapping[Card, Role], signing_key: bytes) -> Fed
         name=name,
         signing_key=signing_key,
         task=_TASK,
-        policy=Policy(quorum=participants // 2 + 1),
+        policy=Policy(
+            protections=(Protection.TRUSTED, Protection.BLIND), quorum=participants // 2 + 1
+        ),
         roster=Roster(version=1, members=members),
     )
 

@@ -62,10 +62,13 @@ class Division:
             )
 
 
-def task() -> Task:
-    """What the demo's federation answers: which digit a picture of 64 pixels shows."""
+def task(output: str = "probabilities") -> Task:
+    """What the demo's federations answer: which digit a picture of 64 pixels shows.
+
+    Another name of the output makes another task: what one federation sends, no other takes in.
+    """
     image = TensorSpec(name=INPUT, datatype=Datatype.FP32, shape=(PIXELS,))
-    return Task(kind="multiclass", classes=CLASSES, inputs=(image,))
+    return Task(kind="multiclass", classes=CLASSES, inputs=(image,), output=output)
 
 
 def load_digits() -> Digits:

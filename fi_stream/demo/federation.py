@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fi_stream.demo.data import task
 from fi_stream.demo.model import SOURCE
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
-from fi_stream.federation.policy import Form, Policy
+from fi_stream.federation.policy import Policy, Protection
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.writing import value
 from fi_stream.sealing.identity import Identity
@@ -17,41 +16,12 @@ from fi_stream.sealing.identity import Identity
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fi_stream.demo.levels import Group
     from fi_stream.demo.training import Trained
 
 AGGREGATOR = "aggregator"
 CLIENT = "client"
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """The noise of every participant: epsilon for each query; None adds none.
-
-    Noised answers are labels under randomised response, joined by vote; without noise they are
-    probabilities, joined by their mean.
-    """
-
-    epsilon: float | None
-
-    @property
-    def form(self) -> Form:
-        """What each answer carries."""
-        return Form.PROBABILITIES if self.epsilon is None else Form.LABEL
-
-    @property
-    def rule(self) -> str:
-        """The best rule for that form."""
-        return "soft" if self.epsilon is None else "hard"
-
-    def section(self, queries: int) -> str:
-        """`[privacy]` of a member.toml, with a budget for that many queries."""
-        if self.epsilon is None:
-            return '[privacy]\nmechanism = "none"\n'
-        return (
-            '[privacy]\nmechanism = "randomised_response"\n'
-            f"epsilon = {self.epsilon!r}\nbudget = {self.epsilon * (queries + 1)!r}\n"
-            'ledger = "budget.ledger"\n'
-        )
+HELPER = "helper"
 
 
 def participant_names(count: int) -> list[str]:
@@ -59,13 +29,13 @@ def participant_names(count: int) -> list[str]:
     return [f"p{number}" for number in range(1, count + 1)]
 
 
-def write_federation(
-    directory: Path, bootstrap: str, trained: Trained, noise: Noise, queries: int
-) -> None:
+def write_federation(directory: Path, bootstrap: str, trained: Trained, group: Group) -> None:
     """Write `federation.toml` and a directory for each member, with keys and model."""
+    noise, sums = group.noise, Protection.SECAGG in group.counts
     participants = participant_names(len(trained.networks))
     roles = dict.fromkeys(participants, Role.PARTICIPANT)
     roles |= {AGGREGATOR: Role.AGGREGATOR, CLIENT: Role.CLIENT}
+    roles |= {HELPER: Role.HELPER} if sums else {}
     network_of = dict(zip(participants, trained.networks, strict=True))
     members = []
     for name, role in roles.items():
@@ -75,15 +45,23 @@ def write_federation(
         text = _member_toml(name, role, bootstrap)
         if role is Role.PARTICIPANT:
             text += _MODEL + f"version = {value(network_of[name].version)}\n\n"
-            text += noise.section(queries)
+            text += noise.section(group.queries)
+        elif role is Role.HELPER:
+            text += '\n[helper]\nstore = "releases.sqlite"\n'
         (directory / name / "member.toml").write_text(text, "utf-8")
     for name, network in network_of.items():
         network.save(directory / name / "weights.npz")
         (directory / name / "model.py").write_text(SOURCE, "utf-8")
     federation = Federation(
         name="demo",
-        task=task(),
-        policy=Policy(rules=(noise.rule,), form=noise.form, quorum=len(participants) // 2 + 1),
+        task=task(" and ".join(group.counts)),
+        policy=Policy(
+            protections=tuple(group.counts),
+            rules=(noise.rule,),
+            form=noise.form,
+            quorum=len(participants) // 2 + 1,
+            secagg=noise.sums(len(participants)) if sums else None,
+        ),
         roster=Roster(version=1, members=tuple(members)),
     )
     (directory / "federation.toml").write_text(federation_toml(federation), "utf-8")

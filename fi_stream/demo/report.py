@@ -68,10 +68,26 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """What the first `queries` of them came to under one level of protection.
+
+    `p50` and `p99` are milliseconds, `size` the bytes of all events of one query; None is what is
+    not known.
+    """
+
+    queries: int
+    accuracy: float
+    p50: float | None
+    p99: float | None
+    size: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One run of the demo.
 
     `guarantee` is that of the last result, which counts all before it; None when nobody answered.
+    `levels` compares the protections, the one that was asked for first; all else is about that one.
     `broker` says which kind of broker it was.
     """
 
@@ -79,8 +95,13 @@ class Report:
     accuracy: Accuracy
     latency: Latency
     guarantee: Guarantee | None
-    protection: Protection
+    levels: Mapping[Protection, Level]
     broker: str
+
+    @property
+    def protection(self) -> Protection:
+        """The level that was asked for."""
+        return next(iter(self.levels))
 
     def to_dict(self) -> dict[str, Any]:
         """The report for machines; null is what is not known, "infinite" an infinite epsilon."""
@@ -106,6 +127,15 @@ class Report:
                 "delta": given.delta if given else None,
             },
             "protection": self.protection.value,
+            "protections": {
+                each.value: {
+                    "queries": level.queries,
+                    "accuracy": _number(level.accuracy),
+                    "latency_ms": {"p50": _number(level.p50), "p99": _number(level.p99)},
+                    "bytes_of_a_query": _number(level.size),
+                }
+                for each, level in self.levels.items()
+            },
             "broker": self.broker,
         }
 

@@ -33,15 +33,17 @@ _OUTCOMES = {
 
 _REFUSALS = {"late": "after the deadline, or after the query was settled"}
 
-_PROTECTIONS = {
-    Protection.TRUSTED: "trusted: participants see the queries, the aggregator each "
-    "answer, the client the results; the broker only who, when and how much",
+_SEE_AN_ANSWER = {
+    Protection.TRUSTED: "the aggregator",
+    Protection.BLIND: "the client",
+    Protection.SECAGG: "nobody alone",
 }
+_SEE_THE_RESULT = {Protection.TRUSTED: "the aggregator and the client"}
 
 
 def final_table(report: Report) -> RenderableType:
     """The whole report, as a person reads it."""
-    return Group(_accuracies(report), _facts(report))
+    return Group(_accuracies(report), _levels(report), _facts(report))
 
 
 def _accuracies(report: Report) -> Table:
@@ -77,6 +79,43 @@ def _accuracies(report: Report) -> Table:
     return table
 
 
+def _levels(report: Report) -> Table:
+    every = all(protection in report.levels for protection in Protection)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=None if every else "--protection LEVEL compares every level there is",
+        caption_justify="left",
+    )
+    table.add_column("protection", no_wrap=True, overflow="crop")
+    for name in ("asked", "right", "p50", "p99", "bytes each"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("an answer is seen by", overflow="fold")
+    for protection, level in report.levels.items():
+        table.add_row(
+            protection.value,
+            f"{level.queries}",
+            f"{level.accuracy:.1%}",
+            _rounded(level.p50, " ms"),
+            _rounded(level.p99, " ms"),
+            _rounded(level.size),
+            _SEE_AN_ANSWER[protection],
+            style="bold green" if protection is report.protection else "",
+        )
+    return table
+
+
+def _protection(protection: Protection) -> str:
+    return (
+        f"{protection}: participants see the queries, {_SEE_AN_ANSWER[protection]} each answer, "
+        f"{_SEE_THE_RESULT.get(protection, 'the client')} the results; the broker only who, when "
+        "and how much"
+    )
+
+
+def _rounded(value: float | None, unit: str = "") -> str:
+    return "?" if value is None else f"{value:,.0f}{unit}"
+
+
 def _facts(report: Report) -> Table:
     facts = Table.grid(padding=(0, 2, 0, 1))
     facts.add_column(style="bold", no_wrap=True, overflow="crop")
@@ -86,7 +125,7 @@ def _facts(report: Report) -> Table:
         ("Refusals", _counted(report.counts.refusals, _REFUSALS)),
         ("Latency", _latency(report.latency)),
         ("Privacy", report.guarantee.sentence if report.guarantee else "nobody answered"),
-        ("Protection", _PROTECTIONS[report.protection]),
+        ("Protection", _protection(report.protection)),
         ("Broker", report.broker),
     ):
         facts.add_row(name, Text(value))

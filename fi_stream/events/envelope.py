@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Len
 
 from fi_stream.events.codec import CLEAR_ENTRIES, pack, unpack
-from fi_stream.events.header import VERSION, Header
+from fi_stream.events.header import KINDS, VERSION, Header
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.values import Value
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 TAG_BYTES = 16
 NONCE_BYTES = 12
+HEADER_BYTES = 1024
+"""The most of a header."""
+
+_AROUND = 64
+"""The names and lengths of an envelope's fields, the nonce, and the tag of the ciphertext."""
 
 
 class Envelope(Value):
@@ -27,7 +32,7 @@ class Envelope(Value):
     16 bytes for each reader of the epoch, in the order of the epoch's grant.
     """
 
-    header: Annotated[bytes, Len(1, 1024)]
+    header: Annotated[bytes, Len(1, HEADER_BYTES)]
     nonce: Annotated[bytes, Len(NONCE_BYTES, NONCE_BYTES)]
     sealed: Annotated[bytes, Len(16, 64 * 2**20)]
     tags: Annotated[bytes, Len(TAG_BYTES, 1024 * TAG_BYTES)]
@@ -58,13 +63,17 @@ def decode_envelope(value: bytes) -> tuple[Envelope, Header] | Refusal:
         return header
     if header.v > VERSION:
         return Refusal(Reason.UNSUPPORTED_VERSION, f"schema version {header.v}")
-    if (header.reply is None) is not (header.type == "query"):
-        return Refusal(Reason.MALFORMED, f"a {header.type} with the wrong reply field")
-    if header.reply is not None and (header.reply.kind == "result") is not (
-        header.type == "result"
-    ):
-        return Refusal(Reason.MALFORMED, f"a {header.type} of kind {header.reply.kind}")
+    kind = None if header.reply is None else header.reply.kind
+    if kind not in KINDS[header.type]:
+        return Refusal(Reason.MALFORMED, f"a {header.type} of kind {kind}")
+    if header.reply is not None and header.reply.share is not None and kind != "answer":
+        return Refusal(Reason.MALFORMED, f"a share in a {header.type} of kind {kind}")
     return envelope, header
+
+
+def event_bytes(payload: int, readers: int) -> int:
+    """The most bytes of an event with a framed payload of so many, sealed to so many readers."""
+    return HEADER_BYTES + payload + TAG_BYTES * readers + _AROUND
 
 
 def clear_fields(header: Header) -> Mapping[str, object]:
@@ -72,4 +81,6 @@ def clear_fields(header: Header) -> Mapping[str, object]:
     fields = header.model_dump(exclude_none=True)
     nested = (fields.pop("ask"), fields.pop("reply", {}))
     flat = {**fields, **nested[0], **nested[1]}
+    if share := flat.pop("share", None):
+        flat |= {"share": share["id"], "share_epoch": share["epoch"]}
     return {k: v.hex() if isinstance(v, bytes) else v for k, v in flat.items()}

@@ -8,7 +8,7 @@ from annotated_types import Ge, Le, Len
 from pydantic import Field, StringConstraints
 
 from fi_stream.events.codec import CLEAR_ENTRIES, SEALED_ENTRIES, unpack
-from fi_stream.events.header import VERSION, EventType
+from fi_stream.events.header import VERSION, Purpose
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.values import Bytes16, Bytes32, Counter, MemberId, Value
 
@@ -27,7 +27,7 @@ class Epoch(Value):
     roster: Annotated[int, Ge(1), Le(2**31 - 1)]
     sender: MemberId
     epoch: Bytes16
-    purpose: EventType
+    purpose: Purpose
     created: Counter
     expires: Counter
 

@@ -95,13 +95,20 @@ class Missing(Value):
 
 
 class ResultPayload(Value):
-    """What became of a query; `outputs` are label INT64 [rows] and scores FP64 [rows, classes]."""
+    """What became of a query; `outputs` are label INT64 [rows] and scores FP64 [rows, classes].
+
+    Under `blind` they are the client's to find: `responses` holds the event of each participant
+    that answered or abstained, as it came, and `missing` the others. `noise` is what the aggregator
+    itself added to the votes: it counts against the client alone.
+    """
 
     outcome: Annotated[Outcome, Field(strict=False)]
     reason: _Code | None = None
     outputs: Annotated[tuple[Tensor, ...], Len(0, 16)] = ()
     contributors: Annotated[tuple[Contributor, ...], Len(0, SEALED_ENTRIES)] = ()
     missing: Annotated[tuple[Missing, ...], Len(0, SEALED_ENTRIES)] = ()
+    responses: Annotated[tuple[bytes, ...], Len(0, SEALED_ENTRIES)] | None = None
+    noise: Noise | None = None
 
 
 def response_length(rows: int, outputs: int) -> int:
@@ -109,11 +116,15 @@ def response_length(rows: int, outputs: int) -> int:
     return _RESPONSE_ROOM + rows * outputs * 8
 
 
+def framed_length(length: int) -> int:
+    """The next multiple of 64."""
+    return length + -length % _FRAME_STEP
+
+
 def frame(payload: Value, at_least: int = 0) -> bytes:
     """Pack a payload and pad it with zeros to `at_least` bytes and a multiple of 64."""
     body = pack(payload)
-    length = max(4 + len(body), at_least)
-    length += -length % _FRAME_STEP
+    length = framed_length(max(4 + len(body), at_least))
     return b"".join((struct.pack(">I", len(body)), body, bytes(length - 4 - len(body))))
 
 

@@ -43,6 +43,10 @@ class Reason(StrEnum):
     OVERLOADED = "overloaded"
     REVOKED = "revoked"
     SECOND_ROSTER = "second_roster"
+    BAD_SHARE = "bad_share"
+    SECOND_SET = "second_set"
+    TOO_FEW_ANSWERS = "too_few_answers"
+    SUM_OUT_OF_RANGE = "sum_out_of_range"
 
     @property
     def code(self) -> int:

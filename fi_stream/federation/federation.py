@@ -8,6 +8,8 @@ from typing import Annotated, Self
 from annotated_types import Len
 from pydantic import StringConstraints, model_validator
 
+from fi_stream.events.envelope import event_bytes
+from fi_stream.events.payloads import framed_length, response_length
 from fi_stream.events.tensors import Datatype
 from fi_stream.federation.policy import Policy, Protection
 from fi_stream.federation.roster import Card, Member, PublicKey, Role, Roster
@@ -31,7 +33,14 @@ class Federation(Settings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        refuse([*self._roles_missing(), *self._quorum_out_of_reach(), *self._rows_too_large()])
+        refuse(
+            [
+                *self._roles_missing(),
+                *self._secure_sums_in_vain(),
+                *self._quorum_out_of_reach(),
+                *self._rows_too_large(),
+            ]
+        )
         return self
 
     @cached_property
@@ -59,6 +68,11 @@ class Federation(Settings):
         """The protection of a query that names none."""
         return self.policy.protections[0]
 
+    def response_bytes(self, rows: int) -> int:
+        """The most that a whole response event of so many rows takes."""
+        payload = framed_length(response_length(rows, len(self.task.classes)))
+        return event_bytes(payload, 1 + len(self.aggregators))
+
     def member(self, member_id: str) -> Member | None:
         """The member of that name, or None."""
         return self.roster.member(member_id)
@@ -70,12 +84,49 @@ class Federation(Settings):
             id=member.id, signing_key=member.signing_key, sealing_key=member.sealing_key
         )
 
+    @cached_property
+    def least_answers(self) -> int:
+        """Of how many answers a sum may be asked: the quorum, or k_min if that is more."""
+        secagg = self.policy.secagg
+        return max(self.policy.quorum, secagg.k_min if secagg else 0)
+
     def _roles_missing(self) -> list[str]:
         return [
             f'members: none has the role {role}; add `roles = ["{role}"]` to one'
             for role in Role
-            if not self.roster.having(role)
+            if not self.roster.having(role) and (role is not Role.HELPER or self._sums)
         ]
+
+    @property
+    def _sums(self) -> bool:
+        return Protection.SECAGG in self.policy.protections
+
+    def _secure_sums_in_vain(self) -> list[str]:
+        helpers = self.roster.having(Role.HELPER)
+        secagg = self.policy.secagg
+        mistakes = []
+        if self._sums is (secagg is None):
+            mistakes.append(
+                "policy.secagg: protection secagg needs it; add [policy.secagg] with `k_min`"
+                if self._sums
+                else "policy.secagg: means nothing without protection secagg; remove it"
+            )
+        if len(helpers) > 1:
+            mistakes.append(
+                f"members: {', '.join(helpers)} all have the role helper; keep one member, whose "
+                "processes share one store: it is what keeps a second set from being released"
+            )
+        if both := sorted(self.aggregators & set(helpers)):
+            mistakes.append(
+                f"members: {both[0]} is aggregator and helper, and could open every answer alone; "
+                "give the roles to two members that do not work together"
+            )
+        if secagg and secagg.k_min > len(self.participants) > 0:
+            mistakes.append(
+                f"policy.secagg.k_min: {secagg.k_min} answers can never come from "
+                f"{len(self.participants)} participants; write {len(self.participants)} or less"
+            )
+        return mistakes
 
     def _quorum_out_of_reach(self) -> list[str]:
         quorum, there = self.policy.quorum, len(self.participants)
@@ -88,6 +139,8 @@ class Federation(Settings):
         # One row must fit whatever the level of protection; more rows are a matter of admission.
         row = sum(i.elements * _width(i.datatype) for i in self.task.inputs)
         answers = 4 * len(self.task.classes) * len(self.participants)
+        if Protection.BLIND in self.policy.protections:
+            answers = len(self.participants) * self.response_bytes(1)
         most = self.policy.limits.max_message_bytes
         return [
             f"policy.limits.max_message_bytes: {what} takes {size} bytes and {most} are allowed; "

@@ -115,6 +115,9 @@ def membership_mistakes(
             )
             if given is None
         ]
+    if Role.HELPER in (wanted or entry.roles) and member.helper is None:
+        what = 'is missing; a helper needs it: add [helper] with `store = "releases.sqlite"`'
+        mistakes.append(Mistake(file, what, "helper"))
     return mistakes
 
 

@@ -32,6 +32,7 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
 
 _FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 _Epsilon = Annotated[float, Ge(0.001), Le(32)]
+_Budget = Annotated[float, Gt(0), Le(1e9)]
 
 
 class Gives(StrEnum):
@@ -47,6 +48,7 @@ class Mechanism(StrEnum):
     NONE = "none"
     RANDOMISED_RESPONSE = "randomised_response"
     GAUSSIAN = "gaussian"
+    NOISY_MAX = "noisy_max"
 
 
 class OwnSection(Settings):
@@ -96,17 +98,22 @@ class ModelSection(Settings):
 
 
 class PrivacySection(Settings):
-    """`[privacy]`: the noise on each answer, and what one client may use up.
+    """`[privacy]`: the noise on each answer, and what clients may use up.
 
     `epsilon` is per row (with `delta` for Gaussian noise); `budget` is the epsilon that each
-    client may use up in all; `ledger` is the file that remembers it.
+    client may use up in all, `budget_all` that all clients together may; `ledger` is the file that
+    remembers it. With `weight_levels` above 1
+    randomised response tells how sure the model is, too. An aggregator needs the section where the
+    policy has `noisy_max`: `epsilon` is then the most that it allows a row.
     """
 
     mechanism: Mechanism
     epsilon: _Epsilon | None = None
     delta: Annotated[float, Ge(1e-15), Le(0.01)] | None = None
-    budget: Annotated[float, Gt(0), Le(1e9)] | None = None
+    budget: _Budget | None = None
+    budget_all: _Budget | None = None
     ledger: _FilePath | None = None
+    weight_levels: Annotated[int, Ge(1), Le(16)] = 1
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -114,6 +121,7 @@ class PrivacySection(Settings):
             Mechanism.NONE: (),
             Mechanism.RANDOMISED_RESPONSE: ("epsilon", "budget", "ledger"),
             Mechanism.GAUSSIAN: ("epsilon", "delta", "budget", "ledger"),
+            Mechanism.NOISY_MAX: ("epsilon", "budget", "ledger"),
         }[self.mechanism]
         given = {k for k in type(self).model_fields if getattr(self, k) is not None}
         mistakes = [
@@ -124,13 +132,22 @@ class PrivacySection(Settings):
         ]
         mistakes += [
             f"{key}: means nothing to mechanism {self.mechanism.value!r}; remove it"
-            for key in _EXAMPLES
-            if key in given and key not in needed
+            for key in (*_EXAMPLES, "budget_all")
+            if key in given and key not in needed and not (key == "budget_all" and needed)
         ]
+        if self.weight_levels > 1 and self.mechanism is not Mechanism.RANDOMISED_RESPONSE:
+            mistakes.append(
+                f"weight_levels: means nothing to mechanism {self.mechanism.value!r}; remove it"
+            )
         if not mistakes and self.epsilon and self.budget and self.budget < self.epsilon:
             mistakes.append(
                 f"budget: {self.budget:g} does not pay for one row at epsilon {self.epsilon:g}; "
                 f"write {self.epsilon:g} or more"
+            )
+        if not mistakes and self.budget_all and self.budget and self.budget_all < self.budget:
+            mistakes.append(
+                f"budget_all: {self.budget_all:g} for all clients together is less than the "
+                f"{self.budget:g} of each; write {self.budget:g} or more, or lower budget"
             )
         refuse(mistakes)
         return self
@@ -143,6 +160,15 @@ class LimitsSection(Settings):
     """`[limits]`: what this process takes on at once; `in_flight` counts queries."""
 
     in_flight: Annotated[int, Ge(1), Le(100_000)] = 1_000
+
+
+class HelperSection(Settings):
+    """`[helper]`: the file that remembers which set of answers each sum was released for.
+
+    All processes of a helper share it.
+    """
+
+    store: _FilePath
 
 
 class HealthSection(Settings):
@@ -184,6 +210,7 @@ class MemberSettings(Settings):
     member: OwnSection
     kafka: KafkaSettings = Field(repr=False)
     model: ModelSection | None = None
+    helper: HelperSection | None = None
     privacy: PrivacySection | None = None
     limits: LimitsSection = LimitsSection()
     health: HealthSection = HealthSection()

@@ -20,6 +20,7 @@ class Role(StrEnum):
     CLIENT = "client"
     PARTICIPANT = "participant"
     AGGREGATOR = "aggregator"
+    HELPER = "helper"
 
 
 def _from_base64(given: object) -> object:

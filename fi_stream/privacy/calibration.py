@@ -1,4 +1,4 @@
-"""How much noise a declared epsilon needs, by OpenDP's own privacy maps (DESIGN 10).
+"""How much noise a declared epsilon needs, and what a sum of charges comes to (DESIGN 10).
 
 The only module that imports OpenDP, and only when a mechanism is built or a total is shown.
 """
@@ -12,15 +12,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from fi_stream.errors import ConfigError
+from fi_stream.federation.policy import Selection
 from fi_stream.privacy.accountant import Charge, Unit
+from fi_stream.privacy.profile import epsilon_of_rho, rho_of_epsilon
 
 SMALLEST_EPSILON = 0.001
 LARGEST_EPSILON = 32.0
 SMALLEST_DELTA = 1e-15
 LARGEST_DELTA = 0.01
 
-# Beyond this rho OpenDP's search overflows; there the closed form is within 0.3 % of it.
-_CLOSED_FORM_FROM = 1_000.0
+_PARTS = ("combinators", "domains", "measurements", "measures", "metrics", "mod")
 
 
 @lru_cache(maxsize=1)
@@ -34,10 +35,7 @@ def opendp() -> SimpleNamespace:
     """
     try:
         parts = SimpleNamespace(
-            **{
-                name: importlib.import_module(f"opendp.{name}")
-                for name in ("combinators", "domains", "measurements", "metrics", "mod")
-            }
+            **{name: importlib.import_module(f"opendp.{name}") for name in _PARTS}
         )
     except ImportError as error:
         raise ConfigError(
@@ -100,46 +98,74 @@ def gaussian(scale: float) -> Any:
 
 
 def gaussian_scale(epsilon: float, delta: float, sensitivity: float) -> float:
-    """The least standard deviation that OpenDP accounts as (epsilon, delta).
+    """The least standard deviation that gives (epsilon, delta), and hardly more.
 
     Args:
         epsilon: of one row.
         delta: of one row.
         sensitivity: L2, in the unit of the result.
     """
+    scale = sensitivity / math.sqrt(2 * rho_of_epsilon(epsilon, delta))
+    return math.nextafter(scale, math.inf)
+
+
+def noisy_max(selection: Selection, scale: float) -> Any:
+    """OpenDP's noisy max on integer votes; what is told is a place in the vector.
+
+    It is permute-and-flip where OpenDP measures in pure epsilon, and the exponential mechanism
+    where it measures in zCDP.
+    """
     dp = opendp()
-
-    def approximate(scale: float) -> Any:
-        return dp.combinators.make_fix_delta(
-            dp.combinators.make_zCDP_to_approxDP(gaussian(scale)), delta
-        )
-
-    # The closed form is never tighter than OpenDP, and epsilon is never below rho.
-    most = sensitivity / math.sqrt(2 * _closed_form_rho(epsilon, delta)) * 1.01
-    least = sensitivity / math.sqrt(2 * (2 * epsilon + 1))
-    return float(
-        dp.mod.binary_search_param(
-            approximate, d_in=sensitivity, d_out=(epsilon, delta), bounds=(least, most), T=float
-        )
+    space = (
+        dp.domains.vector_domain(dp.domains.atom_domain(T="i64")),
+        dp.metrics.linf_distance(T="i64"),
     )
+    measure = (
+        dp.measures.max_divergence()
+        if selection is Selection.PERMUTE_AND_FLIP
+        else dp.measures.zero_concentrated_divergence()
+    )
+    return dp.measurements.make_noisy_max(*space, measure, scale=scale)
+
+
+def noisy_max_scale(selection: Selection, epsilon: float) -> float:
+    """The scale at which one changed vote costs `epsilon`: 2 / epsilon, or hardly more.
+
+    Rounded up until OpenDP's own map says strictly less than `epsilon`.
+    """
+    scale = 2 / epsilon
+    while noisy_max_epsilon(selection, scale) >= epsilon:
+        scale = math.nextafter(scale, math.inf)
+    return scale
+
+
+def noisy_max_epsilon(selection: Selection, scale: float) -> float:
+    """What OpenDP says that one changed vote costs, as pure epsilon.
+
+    Of the exponential mechanism it says rho = epsilon^2 / 8, epsilon being the range within which
+    the privacy loss stays (Dong, Durfee and Rogers 2019), and so a bound of it, too.
+    """
+    cost = float(noisy_max(selection, scale).map(1))
+    return cost if selection is Selection.PERMUTE_AND_FLIP else math.sqrt(8 * cost)
 
 
 def epsilon_of(total: Charge, delta: float) -> float:
     """The epsilon of all that was charged, for showing: converted once, at the end.
 
     Args:
-        total: a sum of charges; for nano-epsilon `delta` does not matter.
+        total: a sum of charges; for nano-epsilon `delta` does not matter. Nano-rho are those of
+            Gaussian releases, and of nothing else (`profile`).
         delta: the chance that the guarantee does not hold.
     """
     if total.unit is Unit.NANO_EPSILON or total.amount == 0:
         return total.value
-    return _epsilon_of_rho(math.nextafter(total.value, math.inf), delta)
+    return epsilon_of_rho(math.nextafter(total.value, math.inf), delta)
 
 
 def running_epsilon(total: Charge, delta: float) -> float:
     """An upper bound of `epsilon_of`, for each answer of a stream.
 
-    OpenDP needs 2 ms to convert a rho. It is rounded up by at most 1/64, so that most answers find
+    A rho takes 0.1 ms to convert. It is rounded up by at most 1/64, so that most answers find
     their rho converted already.
     """
     step = 1 << max(0, total.amount.bit_length() - 7)
@@ -148,31 +174,8 @@ def running_epsilon(total: Charge, delta: float) -> float:
 
 def limit_of(epsilon: float, delta: float) -> Charge:
     """The largest sum of nano-rho whose epsilon at `delta` is at most `epsilon`."""
-    low = max(1, Charge.at_most(Unit.NANO_RHO, _closed_form_rho(epsilon, delta)).amount)
-    high = Charge.at_least(Unit.NANO_RHO, 2 * epsilon + 1).amount
-    while high - low > 1:
-        middle = (low + high) // 2
-        fits = epsilon_of(Charge(Unit.NANO_RHO, middle), delta) <= epsilon
-        low, high = (middle, high) if fits else (low, middle)
-    return Charge(Unit.NANO_RHO, low)
-
-
-@lru_cache(maxsize=4096)
-def _epsilon_of_rho(rho: float, delta: float) -> float:
-    if rho > _CLOSED_FORM_FROM:
-        return rho + 2 * math.sqrt(rho * math.log(1 / delta))
-    dp = opendp()
-    unit_noise = dp.measurements.make_gaussian(
-        dp.domains.atom_domain(T="i64"), dp.metrics.absolute_distance(T="f64"), scale=1.0
-    )
-    distance = math.sqrt(2 * rho)
-    while unit_noise.map(distance) < rho:
-        distance = math.nextafter(distance, math.inf)
-    return float(dp.combinators.make_zCDP_to_approxDP(unit_noise).map(distance).epsilon(delta))
-
-
-def _closed_form_rho(epsilon: float, delta: float) -> float:
-    """The rho at which rho + 2 sqrt(rho ln(1/delta)) is epsilon (Bun and Steinke 2016)."""
-    log = math.log(1 / delta)
-    # As a quotient: the difference of two roots would cancel for a small epsilon.
-    return (epsilon / (math.sqrt(log + epsilon) + math.sqrt(log))) ** 2
+    rho = rho_of_epsilon(epsilon, delta)
+    limit = Charge.at_most(Unit.NANO_RHO, rho)
+    while epsilon_of(limit, delta) > epsilon:  # by rounding
+        limit = Charge(Unit.NANO_RHO, limit.amount - 1)
+    return limit

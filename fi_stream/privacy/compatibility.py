@@ -10,6 +10,9 @@ from fi_stream.federation.policy import Form, Protection
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fi_stream.federation.member import PrivacySection
+    from fi_stream.federation.policy import Policy
+
 
 class Allowed(NamedTuple):
     """One line of the table: under these protections, these rules can read such answers."""
@@ -21,37 +24,67 @@ class Allowed(NamedTuple):
     why: str
 
 
+_ONE_BY_ONE = (Protection.TRUSTED, Protection.BLIND)
+"""Whoever decides reads each answer: the aggregator, or the client."""
+
 TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.NONE,
         Form.PROBABILITIES,
         ("soft", "hard", "entropy"),
-        (Protection.TRUSTED,),
-        "exact probabilities can be read in every way",
+        (*_ONE_BY_ONE, Protection.SECAGG),
+        "exact probabilities can be read in every way, and each participant can weigh its own "
+        "before they are added up",
     ),
     Allowed(
         Mechanism.NONE,
         Form.LABEL,
-        ("hard",),
-        (Protection.TRUSTED,),
+        ("hard", "soft"),
+        _ONE_BY_ONE,
         "a label is one vote",
     ),
     Allowed(
         Mechanism.RANDOMISED_RESPONSE,
         Form.LABEL,
-        ("hard",),
-        (Protection.TRUSTED,),
-        "randomised response gives one label a row, and a label is one vote",
+        ("hard", "soft"),
+        _ONE_BY_ONE,
+        "randomised response gives one label a row, and a label is one vote, times its weight "
+        "under `soft`; a sum of such votes would need noise of its own",
+    ),
+    Allowed(
+        Mechanism.NOISY_MAX,
+        Form.LABEL,
+        ("hard", "soft"),
+        _ONE_BY_ONE,
+        "noisy max on the votes of a participant's models gives one label a row, and a label is "
+        "one vote",
     ),
     Allowed(
         Mechanism.GAUSSIAN,
         Form.PROBABILITIES,
         ("soft", "hard"),
-        (Protection.TRUSTED,),
+        _ONE_BY_ONE,
         "noise takes integers off the simplex: they still add up, the largest is still a vote, "
         "but they have no entropy",
     ),
+    Allowed(
+        Mechanism.GAUSSIAN,
+        Form.PROBABILITIES,
+        ("soft", "hard", "entropy"),
+        (Protection.SECAGG,),
+        "each participant weighs its probabilities before it adds its part of the noise, and only "
+        "the sum is read",
+    ),
 )
+
+CENTRAL = Allowed(
+    Mechanism.NOISY_MAX,
+    Form.LABEL,
+    ("hard",),
+    (Protection.TRUSTED,),
+    "the aggregator counts exact votes, and noises only what the client is told",
+)
+"""What goes with `[policy.noisy_max]`."""
 
 
 def refuse(
@@ -64,18 +97,21 @@ def refuse(
         forms = _or(line.form for line in lines)
         return (
             f"mechanism {mechanism.value!r} does not give form {form.value!r}: "
-            f"{lines[0].why}. Use form {forms}, or mechanism {_or(_mechanisms(form))}."
+            f"{lines[0].why}. Use form {forms}, or mechanism {_or(_mechanisms(form, protection))}."
         )
-    line = fitting[0]
+    line = next((line for line in fitting if protection in line.protections), None)
+    if line is None:
+        protections = _or(p for line in fitting for p in line.protections)
+        return (
+            f"protection {str(protection)!r} does not go with mechanism {mechanism.value!r} and "
+            f"form {form.value!r}: {fitting[0].why}. Use protection {protections}"
+            f"{_under(protection)}."
+        )
     if rule not in line.rules:
         return (
-            f"rule {rule!r} cannot read form {form.value!r} with mechanism {mechanism.value!r}: "
-            f"{line.why}. Use rule {_or(line.rules)}{_elsewhere(rule)}."
-        )
-    if protection not in line.protections:
-        return (
-            f"protection {str(protection)!r} does not go with mechanism {mechanism.value!r}. "
-            f"Use protection {_or(line.protections)}."
+            f"rule {rule!r} cannot read form {form.value!r} with mechanism {mechanism.value!r} "
+            f"under protection {protection.value!r}: {line.why}. Use rule {_or(line.rules)}"
+            f"{_elsewhere(rule, protection)}."
         )
     return None
 
@@ -89,22 +125,91 @@ def first_refusal(
     return next((reason for reason in reasons if reason), None)
 
 
+def refuse_privacy(policy: Policy, privacy: PrivacySection) -> str | None:
+    """Why a participant's `[privacy]` does not go with the policy; None when it does."""
+    if policy.noisy_max is not None and privacy.mechanism is not Mechanism.NONE:
+        return (
+            f"mechanism {privacy.mechanism.value!r} does not go with [policy.noisy_max]: "
+            f'{CENTRAL.why}. Use mechanism "none", or a policy without noisy_max.'
+        )
+    if privacy.weight_levels > 1 and "soft" not in policy.rules:
+        return (
+            f"weight_levels = {privacy.weight_levels} does not go with rule {_or(policy.rules)}, "
+            "which counts every label as one vote, so that the weight would only cost epsilon. "
+            "Use weight_levels = 1, or rule 'soft'."
+        )
+    return first_refusal(policy.form, policy.rules, privacy.mechanism, policy.protections)
+
+
+def refuse_aggregator(policy: Policy, privacy: PrivacySection | None) -> str | None:
+    """Why an aggregator's `[privacy]` does not go with the policy; None when it does."""
+    central = policy.noisy_max
+    if central is None:
+        return None
+    if privacy is None or privacy.mechanism is not Mechanism.NOISY_MAX:
+        return (
+            "[policy.noisy_max] has the aggregator add the noise, and it must remember what each "
+            'client used up. Use [privacy] with mechanism = "noisy_max", epsilon, budget, ledger.'
+        )
+    if privacy.epsilon is None or privacy.epsilon < central.epsilon:
+        return (
+            f"epsilon = {privacy.epsilon} is the most that a row may cost here, and the policy "
+            f"asks for {central.epsilon:g}. Use epsilon = {central.epsilon:g} or more."
+        )
+    return None
+
+
 def may_leave_simplex(form: Form, rules: Iterable[str], protections: Iterable[Protection]) -> bool:
     """Whether a policy lets an answer be noised integers, which nothing bounds."""
     return first_refusal(form, rules, Mechanism.GAUSSIAN, protections) is None
 
 
-def refuse_policy(form: Form, rules: Iterable[str]) -> str | None:
-    """Why no mechanism lets these rules read answers of this form; None when one does."""
-    lines = [line for line in TABLE if line.form == form]
-    readable = dict.fromkeys(name for line in lines for name in line.rules)
-    wrong = next((rule for rule in rules if rule not in readable), None)
-    if wrong is None:
+def refuse_policy(policy: Policy) -> str | None:
+    """Why nobody could answer under this policy; None when some mechanism goes with all of it."""
+    if policy.noisy_max is not None:
+        return _refuse_central(policy)
+    for protection in policy.protections:
+        lines = [
+            line for line in TABLE if line.form == policy.form and protection in line.protections
+        ]
+        if not lines:
+            return (
+                f"form {policy.form.value!r} does not go with protection {str(protection)!r}"
+                f"{_under(protection).replace(', or', ': use', 1)}."
+            )
+        readable = dict.fromkeys(name for line in lines for name in line.rules)
+        wrong = next((rule for rule in policy.rules if rule not in readable), None)
+        if wrong is not None:
+            return (
+                f"rule {wrong!r} cannot read form {policy.form.value!r} under protection "
+                f"{protection.value!r}: use rule {_or(readable)}{_elsewhere(wrong, protection)}."
+            )
+    if all(
+        first_refusal(policy.form, policy.rules, mechanism, policy.protections)
+        for mechanism in Mechanism
+    ):
+        return (
+            f"no mechanism goes with form {policy.form.value!r}, rules {_or(policy.rules)} and "
+            f"protections {_or(policy.protections)} all at once: use fewer of them."
+        )
+    return None
+
+
+def _refuse_central(policy: Policy) -> str | None:
+    wrong = [
+        f"{key} = {_or(given)}: use {_or(wanted)}"
+        for key, given, wanted in (
+            ("form", (policy.form,), (CENTRAL.form,)),
+            ("rules", policy.rules, CENTRAL.rules),
+            ("protections", policy.protections, CENTRAL.protections),
+        )
+        if set(given) != set(wanted)
+    ]
+    if policy.early_exit:
+        wrong.append("early_exit = true: use false, because when a query ends would tell votes")
+    if not wrong:
         return None
-    return (
-        f"rule {wrong!r} cannot read form {form.value!r}: use rule {_or(readable)}"
-        f"{_elsewhere(wrong)}."
-    )
+    return f"[policy.noisy_max] does not go with {'; nor with '.join(wrong)} ({CENTRAL.why})."
 
 
 def as_markdown() -> str:
@@ -113,20 +218,38 @@ def as_markdown() -> str:
         "| mechanism | form | rules | protection | why |",
         "|---|---|---|---|---|",
     ]
-    rows += [
-        f"| `{line.mechanism}` | `{line.form}` | {', '.join(f'`{r}`' for r in line.rules)} "
-        f"| {', '.join(f'`{p}`' for p in line.protections)} | {line.why} |"
-        for line in TABLE
-    ]
+    rows += [_row(f"`{line.mechanism}`", line) for line in TABLE]
+    rows += [_row("`none`, and `[policy.noisy_max]`", CENTRAL)]
     return "\n".join(rows) + "\n"
 
 
-def _mechanisms(form: Form) -> list[str]:
-    return [line.mechanism for line in TABLE if line.form == form]
+def _row(mechanism: str, line: Allowed) -> str:
+    return (
+        f"| {mechanism} | `{line.form}` | {', '.join(f'`{r}`' for r in line.rules)} "
+        f"| {', '.join(f'`{p}`' for p in line.protections)} | {line.why} |"
+    )
 
 
-def _elsewhere(rule: str) -> str:
-    found = next((line for line in TABLE if rule in line.rules), None)
+def _mechanisms(form: Form, protection: Protection) -> list[str]:
+    lines = [line for line in TABLE if line.form == form]
+    under = [line for line in lines if protection in line.protections]
+    return list(dict.fromkeys(line.mechanism for line in under or lines))
+
+
+def _under(protection: Protection) -> str:
+    """What does go with a protection, as a clause."""
+    lines = [line for line in TABLE if protection in line.protections]
+    if not lines:
+        return ""
+    forms = _or(dict.fromkeys(line.form for line in lines))
+    mechanisms = _or(dict.fromkeys(line.mechanism for line in lines))
+    return f", or form {forms} with mechanism {mechanisms}"
+
+
+def _elsewhere(rule: str, protection: Protection) -> str:
+    found = next(
+        (line for line in TABLE if rule in line.rules and protection in line.protections), None
+    )
     if found is None:
         return ""
     return f", or form {found.form.value!r} with mechanism {found.mechanism.value!r}"

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from fi_stream.errors import ConfigError
 from fi_stream.events.payloads import Noise
 from fi_stream.federation.member import Mechanism
 from fi_stream.federation.policy import Form
 from fi_stream.privacy import calibration
 from fi_stream.privacy.accountant import Charge, Unit
-from fi_stream.privacy.categories import Categories
-from fi_stream.privacy.pool import Pool
+from fi_stream.privacy.draws import Gaussians, Offsets
+from fi_stream.privacy.pool import Pools
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fi_stream.privacy.draws import NoiseSource
+
 GRID = 2**16
 """Integer steps in 1.0 for Gaussian answers: rounding is far below any noise that we allow."""
-
-# A few milliseconds of drawing, so that no answer waits long for the next ones' noise.
-_LABELS_AHEAD = 256
-_INTEGERS_AHEAD = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,11 +30,12 @@ class Released:
     """What leaves the participant.
 
     `values` is int64 [rows] for labels, int64 [rows, classes] on a grid of `scale` steps to 1.0
-    for Gaussian noise, float64 [rows, classes] without noise. `scale` is None but on the grid.
+    for Gaussian noise, float64 [rows, classes] without noise. Labels with a `scale` carry a weight:
+    label * scale + level, of weight (level + 1) / scale.
     """
 
     form: Form
-    values: NDArray[np.int64] | NDArray[np.float64]
+    values: NDArray[np.int64] | NDArray[np.float64] = field(repr=False)
     scale: int | None = None
 
 
@@ -95,9 +93,14 @@ class RandomisedResponse:
     each answer has the probability that randomised response gives it: the truth `keep`, each
     other class (1 - keep) / (classes - 1).
 
+    With `levels` above 1 each class is told with how sure the model is: a category is a class and
+    a level, so that there are classes * levels of them, and the weight is inside the noise.
+
     Args:
         classes: how many the task has.
         epsilon: of one row.
+        levels: of the weight.
+        source: of the noise.
 
     Raises:
         ConfigError: epsilon is out of range, or OpenDP is not installed.
@@ -105,18 +108,26 @@ class RandomisedResponse:
 
     form = Form.LABEL
 
-    def __init__(self, classes: int, epsilon: float) -> None:
+    def __init__(
+        self, classes: int, epsilon: float, levels: int = 1, source: NoiseSource | None = None
+    ) -> None:
         calibration.check_epsilon(epsilon)
-        self.classes = classes
-        self.keep = calibration.keep_probability(epsilon, classes)
+        self.levels = levels
+        self.categories = classes * levels
+        self.keep = calibration.keep_probability(epsilon, self.categories)
         self.cost = Charge.at_least(Unit.NANO_EPSILON, epsilon)
-        offsets = Categories(classes, self.keep)
-        self._pool = Pool(offsets.draw, _LABELS_AHEAD)
+        self._kind = Offsets(self.categories, self.keep)
+        self._source = source or Pools()
+        self._source.take(self._kind, 0)  # so that it is drawn ahead
 
     def release(self, probabilities: NDArray[np.float64]) -> Released:
-        """Labels, int64 [rows]."""
-        labels = probabilities.argmax(axis=1)
-        return Released(self.form, (labels + self._pool.take(len(labels))) % self.classes)
+        """Labels, int64 [rows]; with more than one level, label * levels + level."""
+        truth = probabilities.argmax(axis=1)
+        if self.levels > 1:
+            truth = truth * self.levels + _level(probabilities, self.levels)
+        offsets = self._source.take(self._kind, len(truth))
+        scale = self.levels if self.levels > 1 else None
+        return Released(self.form, (truth + offsets) % self.categories, scale)
 
     def limit(self, epsilon: float) -> Charge:
         """A budget of that epsilon, in nano-epsilon."""
@@ -146,6 +157,7 @@ class DiscreteGaussian:
     Args:
         epsilon: of one row, at `delta`.
         delta: of one row.
+        source: of the noise.
 
     Raises:
         ConfigError: epsilon or delta is out of range, or OpenDP is not installed.
@@ -153,7 +165,7 @@ class DiscreteGaussian:
 
     form = Form.PROBABILITIES
 
-    def __init__(self, epsilon: float, delta: float) -> None:
+    def __init__(self, epsilon: float, delta: float, source: NoiseSource | None = None) -> None:
         calibration.check_epsilon(epsilon)
         calibration.check_delta(delta)
         sensitivity = math.nextafter(math.sqrt(2 * GRID**2 + 2), math.inf)
@@ -163,14 +175,14 @@ class DiscreteGaussian:
         rho = float(noise.map(sensitivity))
         # One step up: the charge is read from the shortest decimal, which may be below the float.
         self.cost = Charge.at_least(Unit.NANO_RHO, math.nextafter(rho, math.inf))
-        self._pool = Pool(
-            lambda count: np.array(noise([0] * count), dtype=np.int64), _INTEGERS_AHEAD
-        )
+        self._kind = Gaussians(self.sigma * GRID)
+        self._source = source or Pools()
+        self._source.take(self._kind, 0)  # so that it is drawn ahead
 
     def release(self, probabilities: NDArray[np.float64]) -> Released:
         """Integers on the grid, int64 [rows, classes]; noise may take them below 0 or above 1."""
         steps = np.floor(probabilities * GRID + 0.5).astype(np.int64)
-        noise = self._pool.take(steps.size).reshape(steps.shape)
+        noise = self._source.take(self._kind, steps.size).reshape(steps.shape)
         return Released(self.form, steps + noise, GRID)
 
     def limit(self, epsilon: float) -> Charge:
@@ -187,30 +199,9 @@ class DiscreteGaussian:
         )
 
 
-def build(
-    mechanism: Mechanism, form: Form, classes: int, epsilon: float | None, delta: float | None
-) -> NoiseMechanism:
-    """The mechanism that a member file asks for.
-
-    Raises:
-        ConfigError: a parameter is missing or out of range, the form does not go with the
-            mechanism, or OpenDP is not installed.
-    """
-    match mechanism:
-        case Mechanism.NONE:
-            return NoNoise(form)
-        case Mechanism.RANDOMISED_RESPONSE if epsilon is not None:
-            built: NoiseMechanism = RandomisedResponse(classes, epsilon)
-        case Mechanism.GAUSSIAN if epsilon is not None and delta is not None:
-            built = DiscreteGaussian(epsilon, delta)
-        case _:
-            raise ConfigError(
-                f"mechanism {mechanism.value!r} under [privacy] needs epsilon"
-                f"{' and delta' if mechanism is Mechanism.GAUSSIAN else ''}; add it."
-            )
-    if built.form is not form:
-        raise ConfigError(
-            f"mechanism {mechanism.value!r} under [privacy] gives form {built.form.value!r}, and "
-            f"the federation's policy says form = {form.value!r}: change one of the two."
-        )
-    return built
+def _level(probabilities: NDArray[np.float64], levels: int) -> NDArray[np.int64]:
+    """How sure each row is, int64 [rows] in 0 .. levels - 1: exp(-entropy) in equal steps."""
+    logarithms = np.log(np.where(probabilities > 0, probabilities, 1.0))
+    sureness = np.exp((probabilities * logarithms).sum(axis=1))
+    found: NDArray[np.int64] = np.minimum((sureness * levels).astype(np.int64), levels - 1)
+    return found

@@ -10,32 +10,38 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from fi_stream.aggregation.results import result_payloads
 from fi_stream.errors import BrokerError, TopicError
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
+from fi_stream.roles.central import central_noise, payloads_of
 from fi_stream.roles.dead_letters import DeadLetters
 from fi_stream.roles.health import watched
 from fi_stream.roles.joining import Joining
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
+from fi_stream.roles.leading import Leading
 from fi_stream.roles.metrics import Latency
+from fi_stream.roles.own_epochs import Need
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Group, Outgoing, Partition, Start
-from fi_stream.values import Instant
+from fi_stream.values import BrokerMillis, Instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from fi_stream.aggregation.facts import Settled
+    from fi_stream.federation.federation import Federation
+    from fi_stream.roles.central import CentralNoise
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
+    from fi_stream.secagg.proposal import Propose
     from fi_stream.transport.port import Reader
 
 
@@ -57,10 +63,6 @@ MOST_AT_ONCE = 500
 """Queries of a partition that are settled in one go: then the keys and the heartbeats go on."""
 
 
-_TOPICS = 3
-"""Queries, responses and results: of a partition, all are read by one process."""
-
-
 async def run_aggregator(
     file: Path | str, stop: asyncio.Event, give_up_after: float = GIVE_UP_AFTER
 ) -> None:
@@ -74,20 +76,15 @@ async def run_aggregator(
         async with interruptible(stop):  # a broker that is down is waited for
             taking = take_seat(Role.AGGREGATOR, file, give_up_after)
             seat = await resources.enter_async_context(taking)
+        central = resources.enter_context(central_noise(seat, watch.board))
         dead = DeadLetters(seat)
         tally = Tally("aggregator", dead)
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
-        topics = catalogue()
-        what = Group(
-            seat.group,
-            (topics.queries.name, topics.responses.name, topics.results.name),
-            Start.BEGINNING,
-            paused=True,
-        )
+        what = Group(seat.group, _topics(seat.federation), Start.BEGINNING, paused=True)
         async with seat.transport.reader(what) as reader:
             watch.reading(reader)
-            aggregator = Aggregator(seat, keys, tally, reader, watch.progress)
+            aggregator = Aggregator(seat, keys, tally, reader, watch.progress, central)
             aggregator.show_on(watch.board)
             works = {
                 "aggregator.grants": keys.read_grants(),
@@ -103,23 +100,34 @@ async def run_aggregator(
 class Aggregator:
     """The loop of one process: read, join, send; and what it must know before it may do so."""
 
-    def __init__(
-        self, seat: Seat, keys: Keys, tally: Tally, reader: Reader, progress: Progress
+    def __init__(  # noqa: PLR0913, PLR0917  (all that it is made of)
+        self,
+        seat: Seat,
+        keys: Keys,
+        tally: Tally,
+        reader: Reader,
+        progress: Progress,
+        central: CentralNoise | None = None,
     ) -> None:
         self._seat = seat
         self._keys = keys
         self._reader = reader
-        self._joining = Joining(seat, keys.gate, tally)
+        self._leading = Leading(seat, keys, tally)
+        self._joining = Joining(seat, keys.gate, tally, self._leading)
         self._draining: dict[int, Drain] = {}
         self._next_commit = seat.clock.monotonic()
         self.outcomes: Counter[str] = Counter()
         self._progress = progress
+        self._topics = _topics(seat.federation)
+        self._central = central
         self._latency = Latency()
 
     def show_on(self, board: Board) -> None:
         """Show what this loop counts."""
         board.show_each("outcomes", lambda: self.outcomes)
         board.show("open_queries", lambda: sum(j.open for j in self._joining.joins.values()))
+        board.show("proposed", lambda: self._leading.proposed)
+        board.show("proposed_queries", lambda: self._leading.open)
         board.show("orphans", lambda: sum(j.orphans for j in self._joining.joins.values()))
         board.show_latency("settle_seconds", self._latency)
 
@@ -130,9 +138,12 @@ class Aggregator:
         while not stop.is_set():
             await self._follow_assignment(stop)
             self._progress.polled(self._seat.clock.monotonic())
-            records = await self._reader.poll(self._patience())
-            await self._send(self._joining.take(self._keys.take_released() + records))
+            records = self._keys.take_released() + await self._reader.poll(self._patience())
+            await self._send(self._joining.take(records))
             await self._send(await self._close_due())
+            await self._publish(*self._leading.take(records))
+            due = self._leading.due(self._seat.clock.monotonic(), MOST_AT_ONCE)
+            await self._publish(due, [])
             if self._seat.clock.monotonic() >= self._next_commit:
                 await self._commit()
             await asyncio.sleep(0)  # whatever comes in, the keys and the heartbeats go on
@@ -147,6 +158,8 @@ class Aggregator:
         due = [when for join in joins if (when := join.next_close()) is not None]
         if (decision := self._joining.next_decision) is not None:
             due.append(decision)
+        if (next_due := self._leading.next_due()) is not None:
+            due.append(next_due)
         most = WAITING if self._keys.gate.waiting or not joins else IDLE
         return max(0.0, min([most, *(when - now for when in due)]))
 
@@ -186,20 +199,27 @@ class Aggregator:
             return {}
 
     async def _send(self, settled: list[Settled]) -> None:
+        """Settle these queries: tell their results, or propose sets of answers to the helper."""
+        await self._publish(*self._leading.sort(settled))
+
+    async def _publish(self, settled: list[Settled], proposed: list[Propose]) -> None:
         """Decide all these queries in one pass; publish their results, however long it takes."""
+        if proposed:
+            latest = max(one.settled.asked.ask.deadline for one in proposed)
+            await self._seat.publish(self._leading.events(proposed), BrokerMillis(latest))
         if not settled:
             return
         topic, task = catalogue().results.name, self._seat.federation.task.hash
         events = []
-        for one, payload in zip(settled, result_payloads(settled), strict=True):
+        for one, payload in zip(settled, await payloads_of(settled, self._central), strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
-            epoch = self._keys.own.find(asked.roster, asked.client)
-            sealed = epoch.seal(asked.ask, reply, frame(payload))
+            need = Need(asked.roster, asked.ask.protection, asked.client)
+            sealed = self._keys.own.find(need).seal(asked.ask, reply, frame(payload))
             target = Partition(topic, asked.ask.partition)
-            labels = tool_labels("result", task, asked.ask, outcome=one.outcome)
+            labels = tool_labels("result", task, asked.ask, outcome=payload.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))
-            self.outcomes[one.outcome] += 1
+            self.outcomes[payload.outcome] += 1
         if await self._seat.publish(events):
             now = self._seat.clock.now()
             for one in settled:
@@ -214,18 +234,17 @@ class Aggregator:
         topics = catalogue()
         offsets: dict[Partition, int] = {}
         for number, join in self._joining.joins.items():
-            marks = join.marks()
-            for topic, mark in (
-                (topics.queries.name, marks.queries),
-                (topics.responses.name, marks.responses),
-                (topics.results.name, marks.results),
+            marks, led = join.marks(), self._leading.marks(number)
+            for topic, held in (
+                (topics.queries.name, (marks.queries, led.queries)),
+                (topics.responses.name, (marks.responses, led.responses)),
+                (topics.results.name, (marks.results, led.results)),
+                (topics.proposals.name, ()),
             ):
                 partition = Partition(topic, number)
                 if partition in at:
-                    waiting = self._keys.gate.oldest_waiting(partition)
-                    offsets[partition] = min(
-                        offset for offset in (at[partition], mark, waiting) if offset is not None
-                    )
+                    known = (at[partition], self._keys.gate.oldest_waiting(partition), *held)
+                    offsets[partition] = min(offset for offset in known if offset is not None)
         await self._reader.commit(offsets)
 
     async def _follow_assignment(self, stop: asyncio.Event) -> None:
@@ -234,7 +253,7 @@ class Aggregator:
         while assigned is not None and not stop.is_set():
             at = await self._reader.starts()
             topic = catalogue().results.name
-            owned = _owned(assigned)
+            owned = _owned(assigned, len(self._topics))
             assigned = assigned if owned else frozenset()
             begun = {number: at.get(Partition(topic, number), 0) for number in owned}
             self._joining.begin(begun)
@@ -261,7 +280,8 @@ class Aggregator:
         while assigned and not ends and not stop.is_set():
             ends = await self._ends(assigned)
         topics = catalogue()
-        for topic in (topics.results.name, topics.queries.name, topics.responses.name):
+        first = topics.results.name
+        for topic in (first, *(name for name in self._topics if name != first)):
             partitions = [each for each in assigned if each.topic == topic]
             self._reader.resume(partitions)
             while not stop.is_set():
@@ -272,7 +292,9 @@ class Aggregator:
                 if all(at.get(each, 0) >= ends.get(each, 0) for each in partitions):
                     break
                 self._progress.polled(self._seat.clock.monotonic())
-                await self._send(self._joining.take(await self._reader.poll(WAITING)))
+                records = await self._reader.poll(WAITING)
+                await self._send(self._joining.take(records))
+                await self._publish(*self._leading.take(records))
         self._joining.catching_up = stop.is_set()  # what is not read yet holds no mark
         return None
 
@@ -285,8 +307,16 @@ class Drain:
     end: int
 
 
-def _owned(assigned: frozenset[Partition]) -> set[int]:
-    """The partition numbers of which all three topics are ours; none while a topic is missing.
+def _topics(federation: Federation) -> tuple[str, ...]:
+    """Of a partition, all of these are read by one process."""
+    topics = catalogue()
+    names = (topics.queries.name, topics.responses.name, topics.results.name)
+    sums = Protection.SECAGG in federation.policy.protections
+    return (*names, topics.proposals.name) if sums else names
+
+
+def _owned(assigned: frozenset[Partition], topics: int) -> set[int]:
+    """The partition numbers of which all so many topics are ours; none while one is missing.
 
     Raises:
         TopicError: the topics were assigned apart.
@@ -297,7 +327,7 @@ def _owned(assigned: frozenset[Partition]) -> set[int]:
     sets = list(by_topic.values())
     if any(numbers != sets[0] for numbers in sets):
         raise TopicError(
-            f"queries, responses and results were assigned apart: {dict(by_topic)}. "
+            f"the topics of queries were assigned apart: {dict(by_topic)}. "
             "Run `fi-stream topics apply` so that they have equally many partitions."
         )
-    return sets[0] if len(sets) == _TOPICS else set()
+    return sets[0] if len(sets) == topics else set()

@@ -16,8 +16,9 @@ from fi_stream.roles.doctor import WITHIN, said
 from fi_stream.roles.keys import ANNOUNCE_EVERY, Keys
 from fi_stream.roles.seat import take_seat
 from fi_stream.roles.tally import Tally
+from fi_stream.sealing.audiences import senders
 from fi_stream.sealing.identity import load_identities
-from fi_stream.sealing.keyring import ROLE_OF, Keyring
+from fi_stream.sealing.keyring import Keyring
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.finding import Finding, ok, warning, wrong
 from fi_stream.transport.kafka import KafkaTransport
@@ -39,9 +40,10 @@ SILENT: Final = Millis(round(3000 * ANNOUNCE_EVERY))
 """Whoever has not announced for so long does not run."""
 
 _SENDERS: Final[Mapping[Role, tuple[Role, ...]]] = {
-    Role.CLIENT: (Role.AGGREGATOR,),
+    Role.CLIENT: (Role.AGGREGATOR, Role.HELPER),
     Role.PARTICIPANT: (Role.CLIENT,),
-    Role.AGGREGATOR: (Role.CLIENT, Role.PARTICIPANT),
+    Role.AGGREGATOR: (Role.CLIENT, Role.PARTICIPANT, Role.HELPER),
+    Role.HELPER: (Role.PARTICIPANT, Role.AGGREGATOR),
 }
 """Whose events each role reads, and so whose grants it needs."""
 
@@ -67,7 +69,8 @@ async def examine_grants(setup: SetUp, *, clock_known: bool = False) -> list[Fin
         elif not isinstance(decoded, Refusal):
             epoch = decoded[1].epoch
             if keyring.find(epoch.sender, epoch.epoch) is not None:
-                seen[epoch.sender, ROLE_OF[epoch.purpose]] = record.at
+                for role in senders(epoch.purpose):
+                    seen[epoch.sender, role] = record.at
     return [
         *([] if clock_known else _clock(records, now, setup)),
         *_seen(seen, setup, now),
@@ -142,8 +145,8 @@ def _clock(records: list[Record], now: int, setup: SetUp) -> Iterator[Finding]:
 
 
 def _seen(seen: Mapping[tuple[str, Role], int], setup: SetUp, now: int) -> Iterator[Finding]:
-    senders = {sender for ours in setup.roles for sender in _SENDERS[ours]}
-    for role in sorted(senders):
+    needed = {sender for ours in setup.roles for sender in _SENDERS[ours]}
+    for role in sorted(needed):
         running: list[str] = []
         silent: list[str] = []
         for member in setup.federation.roster.having(role):

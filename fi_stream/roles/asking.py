@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fi_stream.errors import QueryError
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import QueryPayload, frame
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.rows import encode_rows
 from fi_stream.values import BrokerMillis
 
@@ -26,24 +27,37 @@ class Wanted:
     inputs: tuple[Tensor, ...]
     rows: int
     rule: str
+    protection: Protection
     seconds: float
 
 
-def wanted(federation: Federation, rows: Rows, deadline: float, rule: str | None) -> Wanted:
+class Choice(NamedTuple):
+    """How a query is asked; by the federation's first rule and protection if none is chosen."""
+
+    deadline: float = 1.0
+    rule: str | None = None
+    protection: str | None = None
+
+
+def wanted(federation: Federation, rows: Rows, choice: Choice) -> Wanted:
     """Check what shall be asked.
 
     Raises:
         QueryError: it does not fit the task or the policy.
     """
     policy = federation.policy
-    seconds = _checked_deadline(deadline, policy.limits.max_deadline_ms)
-    rule = rule or federation.default_rule
+    seconds = _checked_deadline(choice.deadline, policy.limits.max_deadline_ms)
+    rule = choice.rule or federation.default_rule
     if rule not in policy.rules:
         raise QueryError(f"rule {rule!r} is not in the policy: {', '.join(policy.rules)}")
+    protection = choice.protection or federation.default_protection
+    if protection not in policy.protections:
+        allowed = ", ".join(policy.protections)
+        raise QueryError(f"protection {str(protection)!r} is not in the policy: {allowed}")
     count, inputs = encode_rows(rows, federation.task)
     if count > policy.limits.max_rows:
         raise QueryError(f"{count} rows at once; the policy allows {policy.limits.max_rows}")
-    return Wanted(inputs, count, rule, seconds)
+    return Wanted(inputs, count, rule, Protection(protection), seconds)
 
 
 def ask_of(seat: Seat, query: bytes, partition: int, what: Wanted) -> Ask:
@@ -54,7 +68,7 @@ def ask_of(seat: Seat, query: bytes, partition: int, what: Wanted) -> Ask:
         partition=partition,
         rule=what.rule,
         rows=what.rows,
-        protection=seat.federation.default_protection.value,
+        protection=what.protection.value,
         created=now,
         deadline=BrokerMillis(now + round(what.seconds * 1000)),
     )

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import NoResult, QueryError
-from fi_stream.events.payloads import Outcome, ResultPayload
+from fi_stream.events.payloads import Outcome
 from fi_stream.events.query_id import new_query_id, partition_of, read_query_id
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
-from fi_stream.roles.asking import ask_of, seal, wanted
+from fi_stream.roles.asking import Choice, ask_of, seal, wanted
 from fi_stream.roles.health import Watch, watched
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.lookup import looking_up
 from fi_stream.roles.metrics import Latency
-from fi_stream.roles.result import Result, read_result
+from fi_stream.roles.reading import ResultReader
+from fi_stream.roles.result import Result
 from fi_stream.roles.runtime import background
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.streaming import streamed
@@ -146,7 +147,9 @@ class Client:
         self._keys = keys
         self._tally = tally
         self._partition, self._partitions = place
+        self._results = ResultReader(seat, keys, tally)
         self._open: dict[bytes, _Open] = {}
+        self._held: dict[bytes, Record] = {}
         self._window = Window(MOST_OPEN)
         self._finished = asyncio.Event()
         self._sought: set[bytes] = set()
@@ -177,6 +180,7 @@ class Client:
         *,
         deadline: float = 1.0,
         rule: str | None = None,
+        protection: str | None = None,
         query_id: str | None = None,
     ) -> Result:
         """Ask one query and wait for its result.
@@ -188,6 +192,8 @@ class Client:
             rows: an array of one row [*input] or many [rows, *input], or a mapping of them.
             deadline: seconds from now by which the result must be there.
             rule: how to join the answers; the federation's first rule if not given.
+            protection: who may see each answer: trusted, blind or secagg; the federation's first if
+                not given.
             query_id: the id of an earlier query, or a UUID of version 7 of your own.
 
         Raises:
@@ -196,10 +202,16 @@ class Client:
             BrokerError: the broker does not answer; only with a `query_id`.
         """
         if query_id is None:
-            result = await self.post(rows, deadline=deadline, rule=rule)
+            result = await self.post(rows, deadline=deadline, rule=rule, protection=protection)
         else:
-            what = wanted(self._seat.federation, rows, deadline, rule)
+            choice = Choice(deadline, rule, protection)
+            what = wanted(self._seat.federation, rows, choice)
             result = await self._ask_again(read_query_id(query_id), what)
+        if result.outcome is None and result.reason is not None:
+            raise NoResult(
+                f"the result of query {result.query_id} was refused: {result.reason}. "
+                "See Refusals in docs/operating.md for what that means."
+            )
         if result.outcome is None:
             raise NoResult(
                 f"no result of query {result.query_id} came within {deadline:g} s. "
@@ -217,12 +229,13 @@ class Client:
         async with self._looking_up(read_query_id(query_id)) as lookup:
             return await lookup.past()
 
-    async def stream(
+    async def stream(  # noqa: PLR0913  (how a query is asked, and how many at once)
         self,
         rows: Iterable[Rows] | AsyncIterable[Rows],
         *,
         deadline: float = 1.0,
         rule: str | None = None,
+        protection: str | None = None,
         in_flight: int = 64,
         ordered: bool = True,
     ) -> AsyncIterator[Result]:
@@ -239,12 +252,19 @@ class Client:
             while len(self._open) >= self._window.size:
                 self._finished.clear()
                 await self._finished.wait()
-            return self.post(one, deadline=deadline, rule=rule)
+            return self.post(one, deadline=deadline, rule=rule, protection=protection)
 
         async for result in streamed(post, rows, in_flight, ordered=ordered):
             yield result
 
-    def post(self, rows: Rows, *, deadline: float = 1.0, rule: str | None = None) -> Posted:
+    def post(
+        self,
+        rows: Rows,
+        *,
+        deadline: float = 1.0,
+        rule: str | None = None,
+        protection: str | None = None,
+    ) -> Posted:
         """Ask one query; the future becomes its result, with outcome None when none came in time.
 
         While the federation has no room for what is open already, the result is there at once:
@@ -257,7 +277,7 @@ class Client:
             QueryError: the query does not fit the task or the policy, or too many are open or wait
                 to be sent; nothing was sent.
         """
-        what = wanted(self._seat.federation, rows, deadline, rule)
+        what = wanted(self._seat.federation, rows, Choice(deadline, rule, protection))
         if len(self._open) >= MOST_OPEN:
             raise QueryError(
                 f"{len(self._open)} queries are open at once, the most that a client may have: "
@@ -346,10 +366,11 @@ class Client:
         """Give each result to whoever waits for it."""
         while True:
             progress.polled(self._seat.clock.monotonic())
-            patience = WAITING if self._keys.gate.waiting else IDLE
+            patience = WAITING if self._keys.gate.waiting or self._held else IDLE
             records = await reader.poll(patience)
+            held = list(self._held.values())
             # After the poll: a grant that came meanwhile must not wait for the next one's end.
-            for record in self._keys.take_released() + records:
+            for record in held + self._keys.take_released() + records:
                 self._take(record)
             for record, refusal in self._keys.gate.expired(self._seat.clock.monotonic()):
                 self._tally.refused(refusal, record)
@@ -360,40 +381,54 @@ class Client:
         for query in list(self._open):
             self._give_up(query)
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: Record, *, waits: bool = True) -> None:
         if record.key not in self._open:
             return  # another client's, or one that we have: the first valid result counts
         event = self._keys.gate.admit(record, "result")
         refusal = event if isinstance(event, Refusal) else None
         if event is not None and not isinstance(event, Refusal):
-            refusal = self._settle(event)
+            refusal = self._settle(event, waits=waits)
         if refusal is not None:
             self._tally.refused(refusal, record)
 
-    def _settle(self, event: Verified) -> Refusal | None:
+    def _settle(self, event: Verified, *, waits: bool) -> Refusal | None:
         reply = event.header.reply
         waiting = self._open.get(event.header.ask.query)
         if reply is None or reply.client != self._seat.settings.id or waiting is None:
             return None
         if reply.digest != waiting.digest:
             return Refusal(Reason.WRONG_QUERY, "the result of another event with our query's id")
-        payload = event.open(ResultPayload)
-        if isinstance(payload, Refusal):
-            return payload
+        query = waiting.ask.query
+        first = self._held.get(query, event.record)
+        if first is not event.record:
+            return None  # the one that waits for grants came first
         latency = (self._seat.clock.monotonic() - waiting.asked) * 1000
-        result = read_result(waiting.ask, payload, self._seat.federation.task.classes, latency)
+        result = self._results.read(event, reply, waiting.ask, latency, waits=waits)
+        if result is None:
+            self._held[query] = event.record
+            return None
+        self._held.pop(query, None)
+        if isinstance(result, Refusal) and result.reason is Reason.SUM_OUT_OF_RANGE:
+            # There will be no other: a second set is never opened.
+            self._finish(waiting, Result(waiting.ask, None, latency, result.reason))
         if isinstance(result, Refusal):
             return result
         self._finish(waiting, result)
         return None
 
     def _give_up(self, query: bytes) -> None:
-        waiting = self._open[query]
+        held = self._held.get(query)
+        if held is not None:
+            self._take(held, waits=False)  # with those responses whose grants did come
+        waiting = self._open.get(query)
+        if waiting is None:
+            return
         latency = (self._seat.clock.monotonic() - waiting.asked) * 1000
         self._finish(waiting, Result(waiting.ask, None, latency))
 
     def _finish(self, waiting: _Open, result: Result) -> None:
         del self._open[waiting.ask.query]
+        self._held.pop(waiting.ask.query, None)
         waiting.timer.cancel()
         self._finished.set()
         if result.overloaded:

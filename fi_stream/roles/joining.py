@@ -6,11 +6,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.admission import forgotten_at, refuse_query
-from fi_stream.aggregation.answers import open_response
+from fi_stream.aggregation.answers import answered_by, open_half, open_response, unread
 from fi_stream.aggregation.early import certain
-from fi_stream.aggregation.facts import Answered, Asked, Key
+from fi_stream.aggregation.facts import Asked, Key
 from fi_stream.aggregation.join import Join
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.federation.policy import Protection
 from fi_stream.privacy.compatibility import may_leave_simplex
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.values import BrokerMillis, Instant
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from fi_stream.aggregation.facts import Candidate, Settled
     from fi_stream.events.header import Ask, EventType
+    from fi_stream.roles.leading import Leading
     from fi_stream.roles.seat import Seat
     from fi_stream.roles.tally import Tally
     from fi_stream.sealing.gate import Gate, Verified
@@ -74,8 +76,11 @@ class Joining:
     too late for a query that is still to be read.
     """
 
-    def __init__(self, seat: Seat, gate: Gate, tally: Tally) -> None:
+    def __init__(
+        self, seat: Seat, gate: Gate, tally: Tally, leading: Leading | None = None
+    ) -> None:
         self._seat = seat
+        self._leading = leading
         self._gate = gate
         self._tally = tally
         policy = seat.federation.policy
@@ -98,6 +103,8 @@ class Joining:
         quorum = self._seat.federation.policy.quorum
         self.joins = {number: Join(quorum) for number in results}
         self._results = dict(results)
+        if self._leading is not None:
+            self._leading.begin(results)
         self.catching_up = True
         self._backlogs.clear()
         self._certain.clear()
@@ -129,6 +136,8 @@ class Joining:
         return settled + self._decided()
 
     def _look_behind(self, records: list[Record]) -> None:
+        if self.catching_up:
+            return  # the past is old, however quickly it is read
         now, moment = self._seat.clock.now(), self._seat.clock.monotonic()
         first = {record.source: record.at for record in reversed(records)}
         for source, at in first.items():
@@ -216,11 +225,13 @@ class Joining:
                 join.spare(asked, event.federation.clients)
             return [rejected]
         hop = self._seat.federation.policy.limits.hop_ms
+        if header.ask.protection == Protection.SECAGG:
+            hop *= 2  # to the helper, and from there to the client
         closes = self._seat.clock.local_time_of(BrokerMillis(header.ask.deadline - hop))
         before = join.open
         settled, refused = join.query(asked, closes, ends)
         self._room -= join.open - before
-        self._touched[record.source.number, asked.key] = None
+        self._touch(header.ask, asked.key)
         for one in refused:
             self._refused(one, record)
         return [settled] if settled else []
@@ -230,22 +241,35 @@ class Joining:
         reply = header.reply
         if reply is None:
             return []
-        federation = self._seat.federation
-        key = (reply.client, header.ask.query)
-        answered = Answered(header.sender, reply.digest, record.at, record.offset)
+        federation, ask = self._seat.federation, header.ask
+        if ask.protection not in federation.policy.protections:
+            self._refused(Refusal(Reason.PROTECTION_NOT_ALLOWED, ask.protection), record)
+            return []
+        key, answered = (reply.client, ask.query), answered_by(event, reply)
         ends = self._ends(event)
         now = _BEGINNING if self.catching_up else self._seat.clock.monotonic()
         refusal = join.refuse_response(key, answered, ends, now)
         if refusal is not None:
             self._refused(refusal, record)
             return []
-        form, classes = federation.policy.form, len(federation.task.classes)
-        given, refusal = open_response(event, reply, form, classes, noised=self._noised)
+        classes = len(federation.task.classes)
+        if answered.protection is Protection.TRUSTED:
+            form = federation.policy.form
+            given, refusal = open_response(event, reply, form, classes, noised=self._noised)
+        elif answered.protection is Protection.SECAGG:
+            given, refusal = open_half(event, reply, classes)
+        else:
+            given, refusal = unread(event, reply, event.federation.response_bytes(ask.rows))
         if refusal is not None:
             self._refused(refusal, record)
         settled = join.response(key, given, ends)
-        self._touched[record.source.number, key] = None
+        self._touch(header.ask, key)
         return [settled] if settled else []
+
+    def _touch(self, ask: Ask, key: Key) -> None:
+        """Look at the query for an early exit, where its answers can be read here."""
+        if ask.protection == Protection.TRUSTED:
+            self._touched[ask.partition, key] = None
 
     def _result(self, join: Join, event: Verified) -> Iterable[Settled]:
         header, record = event.header, event.record
@@ -260,6 +284,8 @@ class Joining:
                 event.federation.participants,
             )
             join.settled_elsewhere(asked, self._ends(event))
+            if self._leading is not None:
+                self._leading.result(record.source.number, asked.key)
         return []
 
     def _ends(self, event: Verified) -> Instant:

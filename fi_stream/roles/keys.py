@@ -24,7 +24,10 @@ from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 from fi_stream.values import Millis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fi_stream.federation.rosters import Published
+    from fi_stream.roles.own_epochs import Need
     from fi_stream.roles.seat import Seat
     from fi_stream.roles.tally import Tally
     from fi_stream.sealing.epochs import OwnEpoch
@@ -175,6 +178,13 @@ class Keys:
             self.own.take(made)
         return True
 
+    async def prepare(self, needs: Iterable[Need], until: BrokerMillis) -> None:
+        """Make what is missing for these, unless its grant is not acknowledged until `until`."""
+        made = self.own.wanted(needs)
+        epochs = [each.epoch for some in made.values() for each in some]
+        if epochs and await self._publish(epochs, until):
+            self.own.take(made)
+
     async def _renew(self) -> None:
         worn_out = self.own.worn_out()
         for purpose, fresh in worn_out:
@@ -189,9 +199,9 @@ class Keys:
         if value is not None and self._seat.role is Role.AGGREGATOR:
             await self._seat.publish([Outgoing(self._partition, ROSTER_KEY, value)])
 
-    async def _publish(self, epochs: list[OwnEpoch]) -> bool:
+    async def _publish(self, epochs: list[OwnEpoch], until: BrokerMillis | None = None) -> bool:
         grants = [Outgoing(self._partition, each.epoch.epoch, each.grant) for each in epochs]
-        published = await self._seat.publish(grants)
+        published = await self._seat.publish(grants, until)
         clock = self._seat.clock
         if clock.skewed:
             _log.error(

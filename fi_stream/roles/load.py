@@ -38,7 +38,7 @@ class Plan:
     """What to send: `rate` queries a second over all clients, for `duration` seconds.
 
     Arrivals beyond `in_flight` unsettled queries are not sent, and are counted. `deadline` is in
-    seconds; `rule` is the federation's first when None.
+    seconds; `rule` and `protection` are the federation's first when None.
     """
 
     rate: float
@@ -48,6 +48,7 @@ class Plan:
     rule: str | None
     in_flight: int
     seed: int
+    protection: str | None = None
 
 
 def arrivals(plan: Plan) -> Iterator[float]:
@@ -73,7 +74,8 @@ async def run_load(
 
     Raises:
         ConfigError, BrokerError, TopicError: as for `client.connect`.
-        QueryError: a row does not fit the task, or the deadline or rule the policy.
+        QueryError: a row does not fit the task, or the deadline, rule or
+            protection the policy.
     """
     async with AsyncExitStack() as connections:
         async with interruptible(stop):  # a broker that is down is waited for
@@ -125,7 +127,10 @@ class _Sender:
             self._meter.not_sent += 1
             return
         lag = self._now() - due
-        result = client.post(row, deadline=self._plan.deadline, rule=self._plan.rule)
+        plan = self._plan
+        result = client.post(
+            row, deadline=plan.deadline, rule=plan.rule, protection=plan.protection
+        )
         self._meter.sent_one(lag)
         result.add_done_callback(partial(self._settled, due))
 

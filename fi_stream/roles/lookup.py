@@ -11,13 +11,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from fi_stream.events.envelope import decode_envelope
-from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.query_id import made_at, partition_of
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.roles.result import read_result
+from fi_stream.roles.reading import ResultReader
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Partition, Start
-from fi_stream.values import BrokerMillis
+from fi_stream.values import BrokerMillis, Instant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from fi_stream.roles.tally import Tally
     from fi_stream.sealing.gate import Verified
     from fi_stream.transport.port import Reader, Record
-    from fi_stream.values import Instant
 
 GRANT_WITHIN: Final = 1.0
 """Seconds in which the grant of a result is read: it was on `fi.keys` before the result was."""
@@ -65,6 +63,7 @@ class Lookup:
         self._tally = tally
         self._query = query
         self._reader, self._partition = place
+        self._results = ResultReader(seat, keys, tally)
         self._began = seat.clock.monotonic()
 
     async def past(self) -> Result | None:
@@ -99,12 +98,20 @@ class Lookup:
         event = await self._admit(record)
         if isinstance(event, Refusal):
             return event
-        payload = event.open(ResultPayload)
-        if isinstance(payload, Refusal):
-            return payload
-        latency = (self._seat.clock.monotonic() - self._began) * 1000
-        classes = self._seat.federation.task.classes
-        return read_result(event.header.ask, payload, classes, latency)
+        until = Instant(self._seat.clock.monotonic() + GRANT_WITHIN)
+        while True:
+            found = self._open(event, until)
+            if found is not None:
+                return found
+            await asyncio.sleep(_SOON)
+
+    def _open(self, event: Verified, until: Instant) -> Result | Refusal | None:
+        header, now = event.header, self._seat.clock.monotonic()
+        if header.reply is None:
+            return Refusal(Reason.MALFORMED, "a result of nothing")
+        latency = (now - self._began) * 1000
+        waits = now < until
+        return self._results.read(event, header.reply, header.ask, latency, waits=waits)
 
     def _for_us(self, record: Record) -> bool:
         decoded = decode_envelope(record.value)

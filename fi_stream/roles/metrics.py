@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
+from fi_stream.secagg.store import Recorded
 from fi_stream.transport.catalogue import catalogue
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Family:
 
 def _topics() -> tuple[str, ...]:
     topics = catalogue()
-    return tuple(topic.name for topic in (topics.queries, topics.responses, topics.results))
+    used = (topics.queries, topics.responses, topics.proposals, topics.results)
+    return tuple(topic.name for topic in used)
 
 
 FAMILIES: Final[Mapping[str, Family]] = {
@@ -60,6 +62,13 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "dead_letters": Family(
         Kind.COUNTER, "Records refused as poison", "fate", ("written", "failed", "overflowed")
     ),
+    "proposed": Family(Kind.COUNTER, "Sets of answers that a leader proposed"),
+    "sums": Family(
+        Kind.COUNTER, "A helper's decisions on proposed sets", "verdict", (*Recorded, "refused")
+    ),
+    "late_noise": Family(
+        Kind.COUNTER, "Draws of noise that were not there in time, and were made while one waited"
+    ),
     "answer_seconds": Family(
         Kind.HISTOGRAM, "From a query's append to the acknowledgement of its response"
     ),
@@ -68,6 +77,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "result_seconds": Family(Kind.HISTOGRAM, "From asking a query to its result, at its client"),
     "open_queries": Family(Kind.GAUGE, "Queries that wait for answers"),
+    "proposed_queries": Family(Kind.GAUGE, "Queries with a proposed set and no result yet"),
+    "held_shares": Family(Kind.GAUGE, "Shares that a helper holds"),
     "orphans": Family(Kind.GAUGE, "Responses whose query has not come"),
     "waiting_events": Family(Kind.GAUGE, "Events whose grant has not come"),
     "lag_records": Family(Kind.GAUGE, "Records appended and not read yet", "topic", _topics()),

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from fi_stream.aggregation.admission import refuse_query
-from fi_stream.events.header import Reply
-from fi_stream.events.payloads import Abstain, QueryPayload, frame, response_length
+from fi_stream.events.payloads import Abstain, QueryPayload
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
 from fi_stream.federation.rows import decode_rows
@@ -21,14 +20,15 @@ from fi_stream.roles.answering import Answering, Asked
 from fi_stream.roles.dead_letters import DeadLetters
 from fi_stream.roles.health import watched
 from fi_stream.roles.keys import Keys
-from fi_stream.roles.labels import tool_labels, trace_of
 from fi_stream.roles.metrics import Latency
+from fi_stream.roles.noise import noise_drawn_ahead
 from fi_stream.roles.pace import Pace, Wanted, choose
+from fi_stream.roles.responding import needs, response
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
 from fi_stream.transport.catalogue import catalogue
-from fi_stream.transport.port import Group, Outgoing, Partition, Start
+from fi_stream.transport.port import Group, Partition, Start
 from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from fi_stream.events.payloads import Answer
     from fi_stream.roles.metrics import Board
+    from fi_stream.roles.parting import Parted
     from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
     from fi_stream.sealing.gate import Verified
@@ -69,7 +70,8 @@ async def run_participant(
             seat = await resources.enter_async_context(taking)
         dead = DeadLetters(seat)
         tally = Tally("participant", dead)
-        answering = resources.enter_context(Answering(seat.settings, seat.federation))
+        source = resources.enter_context(noise_drawn_ahead(seat.settings, watch.board))
+        answering = resources.enter_context(Answering(seat.settings, seat.federation, source))
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
         what = Group(seat.group, (catalogue().queries.name,), Start.END)
@@ -179,6 +181,8 @@ class Participant:
     async def _pass(self, asked: Sequence[Asked], off_the_loop: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         answers = await loop.run_in_executor(off_the_loop, self._answering.answer, asked)
+        for fault in self._answering.take_faults():
+            self._tally.refused(fault)
         await self._respond(
             [
                 (query, self._abstain(query, answer) if isinstance(answer, Refusal) else answer)
@@ -207,14 +211,21 @@ class Participant:
             self._pace.gave_up()
         return [asked[place] for place in sorted(chosen)], overloaded
 
-    async def _respond(self, responses: Sequence[tuple[Asked, Answer | Abstain]]) -> None:
+    async def _respond(self, responses: Sequence[tuple[Asked, Answer | Parted | Abstain]]) -> None:
         """Publish these, the same bytes until they are acknowledged or of no use any more."""
         if not responses:
             return
-        events = [self._sealed(query, payload) for query, payload in responses]
+        latest = BrokerMillis(max(query.event.header.ask.deadline for query, _ in responses))
+        own = self._keys.own
+        await self._keys.prepare((need for query, _ in responses for need in needs(query)), latest)
+        # Without the grant nobody could read it: the log says that the broker does not take it.
+        events = [
+            response(own, query, payload, self._answering.version)
+            for query, payload in responses
+            if all(map(own.holds, needs(query)))
+        ]
         self.answers += len(events)
-        latest = max(query.event.header.ask.deadline for query, _ in responses)
-        if await self._seat.publish(events, until=BrokerMillis(latest)):
+        if await self._seat.publish(events, until=latest):
             now = self._seat.clock.now()
             for query, _ in responses:
                 self._latency.took((now - query.event.record.at) / 1000)
@@ -256,23 +267,6 @@ class Participant:
         self._abstains += 1
         self._tally.refused(refusal, query.event.record)
         return Abstain(reason=refusal.reason.code, retry_ms=retry_ms)
-
-    def _sealed(self, query: Asked, payload: Answer | Abstain) -> Outgoing:
-        header = query.event.header
-        ask = header.ask
-        room = response_length(ask.rows, len(self._seat.federation.task.classes))
-        reply = Reply(
-            client=header.sender,
-            digest=query.event.digest,
-            kind="abstain" if isinstance(payload, Abstain) else "answer",
-            model=self._answering.version,
-        )
-        sealed = self._keys.own.find(header.roster).seal(ask, reply, frame(payload, room))
-        target = Partition(catalogue().responses.name, ask.partition)
-        labels = tool_labels(
-            "response", header.task, ask, trace=trace_of(query.event.record.headers)
-        )
-        return Outgoing(target, ask.query, sealed.value, labels)
 
     def _forget_past(self) -> None:
         """Let go of what is past its deadline: a copy of it is refused as late by itself."""

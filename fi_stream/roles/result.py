@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fi_stream.events.header import Ask
-    from fi_stream.events.payloads import Contributor, Outcome, ResultPayload
+    from fi_stream.events.payloads import Contributor, Noise, Outcome, ResultPayload
     from fi_stream.privacy.guarantee import Guarantee
 
 
@@ -37,7 +37,9 @@ class Result:
 
     `outcome` is None when no result came by the deadline: what happened is then unknown.
     `latency_ms` is from the ask to the result, `missing` says why each absent participant is.
-    `retry_after_ms` is when all that had no room for the query expect to have some.
+    `retry_after_ms` is when all that had no room for the query expect to have some. `noise` is what
+    the aggregator added to the votes; `honest` is of how many contributors the noise is enough
+    under `secagg`.
     """
 
     ask: Ask
@@ -48,6 +50,8 @@ class Result:
     contributors: tuple[Contributor, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     retry_after_ms: int | None = None
+    noise: Noise | None = None
+    honest: int | None = None
 
     @property
     def query_id(self) -> str:
@@ -69,8 +73,13 @@ class Result:
 
     @property
     def guarantee(self) -> Guarantee | None:
-        """What the result may tell of one participant, as the contributors declare it."""
-        return guarantee(Protection(self.ask.protection), [c.noise for c in self.contributors])
+        """What the result may tell of one participant, as whoever added noise declares it."""
+        return guarantee(
+            Protection(self.ask.protection),
+            [contributor.noise for contributor in self.contributors],
+            central=self.noise,
+            honest=self.honest,
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON; never NaN or infinity."""
@@ -80,6 +89,7 @@ class Result:
             "outcome": None if self.outcome is None else self.outcome.value,
             "reason": None if self.reason is None else self.reason.value,
             "rule": self.ask.rule,
+            "protection": self.ask.protection,
             "labels": self.labels,
             "scores": None
             if decided is None
@@ -116,6 +126,7 @@ def read_result(
         retry_after_ms=max(
             (one.retry_ms for one in payload.missing if one.retry_ms is not None), default=None
         ),
+        noise=payload.noise,
     )
 
 

@@ -12,9 +12,12 @@ import structlog
 from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.errors import BrokerError, ConfigError, SendRefused
 from fi_stream.federation.files import load_as
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.rosters import Rosters
 from fi_stream.privacy.compatibility import refuse_policy
+from fi_stream.privacy.sums import CAP_STEPS, part_of
 from fi_stream.sealing.identity import load_identities
+from fi_stream.secagg.width import refuse_width
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.kafka import KafkaTransport
@@ -107,17 +110,30 @@ async def take_seat(
         TopicError: topics are missing or do not fit.
     """
     settings, federation = load_as(role, file)
-    refusal = refuse_policy(federation.policy.form, federation.policy.rules)
+    refusal = refuse_policy(federation.policy)
     if refusal is not None:
-        raise ConfigError(f"{settings.member.federation}: [policy] rules: {refusal}")
+        raise ConfigError(f"{settings.member.federation}: [policy]: {refusal}")
+    if refusal := refuse_sums(federation):
+        raise ConfigError(f"{settings.member.federation}: [policy.secagg]: {refusal}")
     identities = load_identities(settings, federation)
     clock = BrokerClock(SystemClock(), Millis(federation.policy.limits.max_skew_ms))
     connection = connection_of(settings, federation)
     async with KafkaTransport(connection, clock.clock, give_up_after) as transport:
         topics = catalogue()
-        await verify(transport, (topics.queries, topics.responses, topics.results, topics.keys))
+        used = [topics.queries, topics.responses, topics.results, topics.keys]
+        if Protection.SECAGG in federation.policy.protections:
+            used.append(topics.proposals)
+        await verify(transport, tuple(used))
         rosters = Rosters(federation)
         yield Seat(settings, federation, rosters, identities, clock, transport, role)
+
+
+def refuse_sums(federation: Federation) -> str | None:
+    """Why secure sums under this policy may overflow; None when they cannot, or there are none."""
+    policy = federation.policy.secagg
+    if policy is None:
+        return None
+    return refuse_width(len(federation.participants), CAP_STEPS, part_of(policy))
 
 
 def group_name(federation: Federation, role: Role, member: MemberId) -> str:

@@ -15,14 +15,14 @@ from fi_stream.events.codec import pack
 from fi_stream.events.envelope import encode_envelope, event_digest
 from fi_stream.events.grant import Epoch, Grant, ReaderGrant, ReaderKeys, SignedGrant
 from fi_stream.events.header import VERSION
-from fi_stream.federation.roster import Role
 from fi_stream.sealing.identity import sealing_key
 from fi_stream.sealing.keys import ContentKey, TagKey
 from fi_stream.values import BrokerMillis, Millis
 
 if TYPE_CHECKING:
-    from fi_stream.events.header import Ask, EventType, Reply
+    from fi_stream.events.header import Ask, Purpose, Reply
     from fi_stream.federation.federation import Federation
+    from fi_stream.sealing.audiences import Audience
     from fi_stream.sealing.identity import Identity
     from fi_stream.values import MemberId
 
@@ -38,18 +38,6 @@ RENEWAL = Millis(120_000)
 until a broker that is away has acknowledged the grant of the next one."""
 
 MOST_MESSAGES = 2**24
-
-
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """The exact readers of an epoch: `openers` read content, `checkers` only check the sender."""
-
-    openers: tuple[MemberId, ...]
-    checkers: tuple[MemberId, ...] = ()
-
-    def readers(self) -> tuple[MemberId, ...]:
-        """Every reader, in the order in which their tags stand in an event."""
-        return (*self.openers, *(c for c in self.checkers if c not in self.openers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +77,11 @@ class OwnEpoch:
         Raises:
             SealingError: this process is a fork of the one that made the epoch.
         """
-        if os.getpid() != self._process:
-            raise SealingError(
-                f"{self!r} was made before a fork: two processes must not seal under one key. "
-                "Make an epoch in the child."
-            )
+        self._refuse_fork()
         # The parts are valid since they were made: a `Header` would only check them once more.
         fields = {**self._header, "ask": vars(ask)}
         if reply is not None:
-            fields["reply"] = vars(reply)
+            fields["reply"] = reply.fields()
         header = pack(fields)
         nonce, sealed = self._content.seal(header, payload)
         digest = event_digest(header, nonce, sealed)
@@ -105,40 +89,47 @@ class OwnEpoch:
         self.messages += 1
         return Sealed(encode_envelope(header, nonce, sealed, tags), digest)
 
+    def seal_part(self, associated: bytes, content: bytes) -> tuple[bytes, bytes]:
+        """Seal something that travels in another epoch's event, whose tags cover it.
+
+        Returns:
+            The nonce, and the ciphertext bound to `associated`.
+
+        Raises:
+            SealingError: this process is a fork of the one that made the epoch.
+        """
+        self._refuse_fork()
+        self.messages += 1
+        return self._content.seal(associated, content)
+
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._process:
+            raise SealingError(
+                f"{self!r} was made before a fork: two processes must not seal under one key. "
+                "Make an epoch in the child."
+            )
+
 
 def new_epoch(
     identity: Identity,
     federation: Federation,
-    purpose: tuple[MemberId, EventType],
+    what: tuple[MemberId, Purpose],
     audience: Audience,
     now: BrokerMillis,
 ) -> OwnEpoch:
     """Begin an epoch of (sender, purpose) for that audience; publish its grant before use."""
-    sender, event_type = purpose
+    sender, purpose = what
     epoch = Epoch(
         federation=federation.name,
         task=federation.task.hash,
         roster=federation.roster.version,
         sender=sender,
         epoch=secrets.token_bytes(16),
-        purpose=event_type,
+        purpose=purpose,
         created=now,
         expires=now + KEY_LIFE + RENEWAL + federation.policy.limits.max_deadline_ms,
     )
     return OwnEpoch(identity, federation, epoch, audience)
-
-
-def audiences(federation: Federation, role: Role) -> list[tuple[EventType, Audience]]:
-    """What a role sends, and to whom: results have one epoch for each client."""
-    aggregators = federation.roster.having(Role.AGGREGATOR)
-    match role:
-        case Role.CLIENT:
-            return [("query", Audience(federation.roster.having(Role.PARTICIPANT), aggregators))]
-        case Role.PARTICIPANT:
-            return [("response", Audience(aggregators))]
-        case Role.AGGREGATOR:
-            clients = federation.roster.having(Role.CLIENT)
-            return [("result", Audience((client,), aggregators)) for client in clients]
 
 
 def hpke_info(epoch: Epoch, reader: MemberId) -> bytes:

@@ -6,14 +6,14 @@ Duplicates are the caller's to find, between `admit` and `open`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fi_stream.events.envelope import TAG_BYTES, Envelope, decode_envelope, event_digest
 from fi_stream.events.header import Header
 from fi_stream.events.payloads import unframe
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.sealing.keyring import ROLE_OF, Keyring
+from fi_stream.sealing.audiences import senders_of
 from fi_stream.sealing.waiting import WaitingRoom
 from fi_stream.values import Instant
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from fi_stream.clock import BrokerClock
-    from fi_stream.events.header import EventType
+    from fi_stream.events.header import EventType, Purpose
     from fi_stream.federation.federation import Federation
     from fi_stream.federation.rosters import Rosters
-    from fi_stream.sealing.keyring import ReadingEpoch
+    from fi_stream.sealing.keyring import Keyring, ReadingEpoch
+    from fi_stream.sealing.keys import ContentKey
     from fi_stream.transport.port import Partition, Record
-    from fi_stream.values import Value
+    from fi_stream.values import MemberId, Value
 
     T = TypeVar("T", bound=Value)
 
@@ -73,20 +74,65 @@ class Gate:
         """The lowest offset of this partition that waits for a grant."""
         return self._waiting.oldest(source)
 
-    def admit(self, record: Record, expected: EventType) -> Verified | Refusal | None:
-        """Check one event; None when it waits for its grant."""
-        event = self._checked(record, expected)
-        return self._wait(record, event) if isinstance(event, Header) else event
+    def admit(
+        self, record: Record, expected: EventType, only: str | None = None
+    ) -> Verified | Refusal | None:
+        """Check one event; None when it waits for its grant.
+
+        With `only`, None also for events of another protection: they may be for other readers.
+        """
+        event = self._checked(record, expected, only)
+        if not isinstance(event, Header):
+            return event
+        if only is not None and event.ask.protection != only:
+            return None
+        return self._wait(record, event, event.sender, event.epoch)
+
+    def within(self, outer: Verified, value: bytes, expected: EventType) -> Verified | Refusal:
+        """Check an event that somebody passes on inside another, about the same query.
+
+        It shall not wait: without its grant it is `unknown_epoch`.
+        """
+        event = self._checked(replace(outer.record, value=value), expected)
+        if isinstance(event, Refusal):
+            return event
+        header = event if isinstance(event, Header) else event.header
+        if not _same_query(header, outer.header):
+            return Refusal(Reason.WRONG_QUERY, f"a {expected} of {header.sender} within another's")
+        return _no_grant(event) if isinstance(event, Header) else event
+
+    def part_key(
+        self, event: Verified, epoch: bytes, purpose: Purpose
+    ) -> ContentKey | Refusal | None:
+        """The key to something in an event that its sender sealed under another of its epochs.
+
+        Returns:
+            None when the event waits for that epoch's grant, and is to be admitted again.
+        """
+        header = event.header
+        found = self._keyring.find(header.sender, epoch)
+        if found is None:
+            return self._wait(event.record, header, header.sender, epoch)
+        if found.epoch.purpose != purpose or found.epoch.roster != header.roster:
+            return Refusal(Reason.WRONG_EPOCH, f"an epoch for {found.epoch.purpose}")
+        if event.record.at > found.epoch.expires:
+            return Refusal(Reason.EXPIRED_EPOCH, f"of {header.sender}")
+        if found.content is None:
+            return Refusal(Reason.DECRYPTION_FAILED, f"a {purpose} that we may not read")
+        return found.content
 
     def admit_known(self, record: Record, expected: EventType) -> Verified | Refusal:
         """Check one event that shall not wait: without its grant it is `unknown_epoch`."""
         event = self._checked(record, expected)
-        if isinstance(event, Header):
-            return Refusal(Reason.UNKNOWN_EPOCH, f"no grant of {event.sender} came yet")
-        return event
+        return _no_grant(event) if isinstance(event, Header) else event
 
-    def _checked(self, record: Record, expected: EventType) -> Verified | Refusal | Header:
-        """The event, verified; its header alone when all is well but its grant has not come."""
+    def _checked(
+        self, record: Record, expected: EventType, only: str | None = None
+    ) -> Verified | Refusal | Header:
+        """The event, verified; its header alone when all is well but its grant has not come.
+
+        The header alone, too, when it is not of the one protection that is wanted.
+        """
         if len(record.value) > self._limits.max_message_bytes:
             return Refusal(Reason.TOO_LARGE, f"{len(record.value)} bytes")
         decoded = decode_envelope(record.value)
@@ -96,6 +142,8 @@ class Gate:
         refusal = self._misplaced(header, record, expected)
         if refusal is not None:
             return refusal
+        if only is not None and header.ask.protection != only:
+            return header
         federation = self._rosters.of(header.roster)
         if federation is None:
             # Its roster comes ahead of its grant: who waits for the one waits for the other.
@@ -105,7 +153,8 @@ class Gate:
         refusal = self._rosters.refuse(header.roster, header.sender, expected, record.at)
         if refusal is not None:
             return refusal
-        if ROLE_OF[expected] not in (self._rosters.roles(header.roster, header.sender) or ()):
+        roles = self._rosters.roles(header.roster, header.sender) or ()
+        if senders_of(header).isdisjoint(roles):
             return Refusal(Reason.WRONG_ROLE, f"{header.sender} may not send a {expected}")
         epoch = self._keyring.find(header.sender, header.epoch)
         if epoch is None:
@@ -141,15 +190,18 @@ class Gate:
             return Refusal(Reason.WRONG_TASK, f"from {header.sender}")
         return None
 
-    def _wait(self, record: Record, header: Header) -> Refusal | None:
+    def _wait(
+        self, record: Record, header: Header, sender: MemberId, epoch: bytes
+    ) -> Refusal | None:
         now = self._clock.now()
         if header.ask.deadline <= now:
-            return Refusal(Reason.UNKNOWN_EPOCH, f"no grant of {header.sender} came in time")
+            return Refusal(Reason.UNKNOWN_EPOCH, f"no grant of {sender} came in time")
         left = min(header.ask.deadline - now, self._limits.max_deadline_ms) / 1000
         until = Instant(self._clock.monotonic() + left)
         # Whoever no roster lists yet shares one place, so that invented names take no more.
-        sender = header.sender if self._rosters.knows(header.sender) else ""
-        return self._waiting.add(sender, header.epoch, record, until)
+        return self._waiting.add(
+            sender if self._rosters.knows(sender) else "", epoch, record, until
+        )
 
 
 def _not_authentic(event: Verified) -> Refusal | None:
@@ -165,3 +217,14 @@ def _not_authentic(event: Verified) -> Refusal | None:
     if not epoch.tag.fits(event.digest, tags[start : start + TAG_BYTES]):
         return Refusal(Reason.BAD_TAG, f"not {header.sender}'s")
     return None
+
+
+def _no_grant(header: Header) -> Refusal:
+    return Refusal(Reason.UNKNOWN_EPOCH, f"no grant of {header.sender} came yet")
+
+
+def _same_query(inner: Header, outer: Header) -> bool:
+    if inner.reply is None or outer.reply is None or inner.roster != outer.roster:
+        return False
+    ours = (outer.ask, outer.reply.client, outer.reply.digest)
+    return (inner.ask, inner.reply.client, inner.reply.digest) == ours

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature, InvalidTag
 from fi_stream.events.codec import SEALED_ENTRIES, unpack
 from fi_stream.events.grant import Epoch, Grant, ReaderGrant, ReaderKeys, decode_grant
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.federation.roster import Role
+from fi_stream.sealing.audiences import senders
 from fi_stream.sealing.epochs import SIGNED, SUITE, hpke_info
 from fi_stream.sealing.identity import signing_key
 from fi_stream.sealing.keys import ContentKey, TagKey
@@ -23,17 +23,20 @@ if TYPE_CHECKING:
     from fi_stream.sealing.identity import Identities, Identity
     from fi_stream.values import BrokerMillis, MemberId
 
-ROLE_OF = {"query": Role.CLIENT, "response": Role.PARTICIPANT, "result": Role.AGGREGATOR}
-"""The role that a member must have to send each type of event."""
-
 MOST_EPOCHS = 256
 """Epochs remembered of one sender; a sender that makes more loses its oldest, nobody else's."""
+
+MOST_FOR_EACH_CLIENT = 4
+"""If that is more: a sender may have an epoch for each client, and the ones that follow them."""
 
 MOST_ANNOUNCED = 4096
 """Accepted announcements whose repetition is known by its digest alone."""
 
 
 NONE = Millis(0)
+
+_Epochs = defaultdict[str, OrderedDict[bytes, "tuple[bytes, ReadingEpoch | None]"]]
+"""By sender and epoch: the digest of its grant, and what it gave us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +72,13 @@ class Keyring:
         self._rosters = rosters
         self._me = me
         self._identities = identities
-        self._known: defaultdict[str, OrderedDict[bytes, tuple[bytes, ReadingEpoch | None]]] = (
-            defaultdict(OrderedDict)
-        )
+        self._ours: _Epochs = defaultdict(OrderedDict)
+        self._others: _Epochs = defaultdict(OrderedDict)
         self._announced: dict[bytes, tuple[str, bytes]] = {}
 
     def find(self, sender: str, epoch: bytes) -> ReadingEpoch | None:
         """The epoch of that sender, if its grant came and named us."""
-        of_sender = self._known.get(sender)
+        of_sender = self._ours.get(sender)
         known = of_sender.get(epoch) if of_sender else None
         return known[1] if known else None
 
@@ -88,7 +90,7 @@ class Keyring:
         """
         announced = hashlib.sha256(value).digest()
         sender, named = self._announced.get(announced, ("", b""))
-        if sender and named in self._known[sender]:
+        if sender and self._accepted(sender, named) is not None:
             return None  # most announcements are repetitions: they need not even be decoded
         decoded = decode_grant(value)
         if isinstance(decoded, Refusal):
@@ -96,9 +98,8 @@ class Keyring:
         signed, grant = decoded
         epoch = grant.epoch
         digest = hashlib.sha256(signed.grant).digest()
-        of_sender = self._known.get(epoch.sender)
-        known = of_sender.get(epoch.epoch) if of_sender else None
-        if known is not None and known[0] == digest:
+        known = self._accepted(epoch.sender, epoch.epoch)
+        if known == digest:
             return None
         refusal = self._check(epoch, signed.signature, signed.grant, now)
         if refusal is not None:
@@ -128,7 +129,7 @@ class Keyring:
         member = federation.member(epoch.sender)
         if member is None:
             return Refusal(Reason.UNKNOWN_MEMBER, epoch.sender)
-        if ROLE_OF[epoch.purpose] not in member.roles:
+        if senders(epoch.purpose).isdisjoint(member.roles):
             return Refusal(Reason.WRONG_ROLE, f"{epoch.sender} may not send {epoch.purpose}")
         try:
             signing_key(member).verify(signature, SIGNED + body)
@@ -171,8 +172,19 @@ class Keyring:
             epoch, place, len(grant.readers), TagKey(keys.tag, epoch.epoch), content
         )
 
+    def _accepted(self, sender: str, epoch: bytes) -> bytes | None:
+        """The digest of the grant that was accepted of this epoch, for us or for others."""
+        for epochs in (self._ours, self._others):
+            of_sender = epochs.get(sender)
+            if of_sender and epoch in of_sender:
+                return of_sender[epoch][0]
+        return None
+
     def _remember(self, epoch: Epoch, digest: bytes, mine: ReadingEpoch | None) -> None:
-        of_sender = self._known[epoch.sender]
+        # Those for others, of which there may be many, push out none of ours.
+        of_sender = (self._others if mine is None else self._ours)[epoch.sender]
         of_sender[epoch.epoch] = (digest, mine)
-        if len(of_sender) > MOST_EPOCHS:
+        newest = self._rosters.of(self._rosters.newest) or self._rosters.base
+        most = max(MOST_EPOCHS, MOST_FOR_EACH_CLIENT * len(newest.clients))
+        if len(of_sender) > most:
             of_sender.popitem(last=False)

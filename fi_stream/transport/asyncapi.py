@@ -22,6 +22,7 @@ from fi_stream.events.header import VERSION, Header
 from fi_stream.events.payloads import Abstain, Answer, QueryPayload, ResultPayload
 from fi_stream.events.refusals import Reason
 from fi_stream.events.roster import RosterVersion, SignedRoster
+from fi_stream.events.sums import HalfPayload, ProposalPayload, RefusalPayload, ReleasePayload
 from fi_stream.transport.catalogue import catalogue
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ _WRITTEN: Final[tuple[type[Value], ...]] = (
     Answer,
     Abstain,
     ResultPayload,
+    ProposalPayload,
+    RefusalPayload,
+    HalfPayload,
+    ReleasePayload,
     SignedGrant,
     Grant,
     ReaderKeys,
@@ -50,11 +55,14 @@ _WRITTEN: Final[tuple[type[Value], ...]] = (
 _SEALED: Final[Mapping[str, Sequence[type[Value]]]] = {
     "query": (QueryPayload,),
     "response": (Answer, Abstain),
-    "result": (ResultPayload,),
+    "proposal": (ProposalPayload, RefusalPayload),
+    "half": (HalfPayload,),
+    "result": (ResultPayload, ReleasePayload),
 }
 _CHANNELS: Final[Mapping[str, Sequence[str]]] = {
     "queries": ("query",),
     "responses": ("response",),
+    "proposals": ("proposal",),
     "results": ("result",),
     "keys": ("grant", "roster"),
     "dead": ("dead_letter",),
@@ -62,12 +70,14 @@ _CHANNELS: Final[Mapping[str, Sequence[str]]] = {
 _SENDS: Final[Mapping[str, Sequence[str]]] = {
     "client": ("query", "grant"),
     "participant": ("response", "grant", "dead_letter"),
-    "aggregator": ("result", "grant", "roster", "dead_letter"),
+    "aggregator": ("result", "proposal", "grant", "roster", "dead_letter"),
+    "helper": ("result", "proposal", "grant", "dead_letter"),
 }
 _RECEIVES: Final[Mapping[str, Sequence[str]]] = {
     "client": ("result", "grant", "roster"),
     "participant": ("query", "grant", "roster"),
-    "aggregator": ("query", "response", "result", "grant", "roster"),
+    "aggregator": ("query", "response", "proposal", "result", "grant", "roster"),
+    "helper": ("response", "proposal", "grant", "roster"),
 }
 _FRAME: Final = (
     "AES-256-GCM, the header's bytes being the associated data. Inside: the payload's length as "

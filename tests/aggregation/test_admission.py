@@ -50,7 +50,11 @@ def test_a_query_is_refused_for_what_is_wrong_with_it(
 
 def test_a_query_whose_result_could_not_be_sent_is_too_large() -> None:
     members = cast(max_message_bytes=8192, max_rows=10_000)
-    most = max(rows for rows in range(1, 500) if result_bytes(members.federation, rows) <= 8192)
+    most = max(
+        rows
+        for rows in range(1, 500)
+        if result_bytes(members.federation, members.ask(rows=rows)) <= 8192
+    )
     assert refuse_query(members.ask(rows=most), members.federation, members.now) is None
     refusal = refuse_query(members.ask(rows=most + 1), members.federation, members.now)
     assert refusal is not None

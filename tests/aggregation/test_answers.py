@@ -48,6 +48,19 @@ def test_labels_become_one_hot() -> None:
     np.testing.assert_array_equal(read(given, Form.LABEL), [[0, 0, 1], [1, 0, 0]])
 
 
+def test_labels_with_a_level_become_votes_of_that_weight() -> None:
+    given = answer(tensor(np.array([2 * 4 + 3, 0 * 4 + 1]), "label"), form="label", scale=4)
+    np.testing.assert_array_equal(read(given, Form.LABEL), [[0, 0, 1], [0.5, 0, 0]])
+
+
+@pytest.mark.parametrize("category", [-1, 12])
+def test_a_category_that_is_no_label_and_level_is_refused(category: int) -> None:
+    given = answer(tensor(np.array([0, category]), "label"), form="label", scale=4)
+    refusal = read(given, Form.LABEL)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.NOT_A_PREDICTION
+
+
 def test_noised_integers_are_divided_by_their_scale_and_need_not_be_probabilities() -> None:
     grid = np.array([[-512, 1024, 1536], [0, 0, 0]])
     given = answer(tensor(grid), scale=1024)

@@ -22,7 +22,8 @@ from fi_stream.events.query_id import new_query_id
 from fi_stream.events.refusals import Reason
 from fi_stream.events.tensors import Tensor, to_tensor
 from fi_stream.federation.roster import Role
-from fi_stream.sealing.epochs import OwnEpoch, audiences, new_epoch
+from fi_stream.sealing.audiences import audiences
+from fi_stream.sealing.epochs import OwnEpoch, new_epoch
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Partition, Record
 from fi_stream.values import BrokerMillis

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from fi_stream.demo.report import Accuracy, Alone, Counts, Latency, Report
+from fi_stream.demo.report import Accuracy, Alone, Counts, Latency, Level, Report
 from fi_stream.demo.table import final_table
 from fi_stream.federation.policy import Protection
 from fi_stream.privacy.guarantee import Guarantee
@@ -31,7 +31,10 @@ REPORT = Report(
     ),
     latency=Latency(p50=11.25, p99=40.5, first_answer_s=2.75),
     guarantee=guarantee(8.0, 2400.0),
-    protection=Protection.TRUSTED,
+    levels={
+        Protection.TRUSTED: Level(300, 0.94, 11.25, 40.5, 6900.4),
+        Protection.BLIND: Level(100, 0.92, 12.75, 30.25, 11_500.0),
+    },
     broker="embedded",
 )
 
@@ -72,6 +75,20 @@ def test_json_has_exactly_these_keys() -> None:
             "delta": 0.0,
         },
         "protection": "trusted",
+        "protections": {
+            "trusted": {
+                "queries": 300,
+                "accuracy": 0.94,
+                "latency_ms": {"p50": 11.25, "p99": 40.5},
+                "bytes_of_a_query": 6900.4,
+            },
+            "blind": {
+                "queries": 100,
+                "accuracy": 0.92,
+                "latency_ms": {"p50": 12.75, "p99": 30.25},
+                "bytes_of_a_query": 11_500.0,
+            },
+        },
         "broker": "embedded",
     }
 
@@ -119,6 +136,24 @@ def test_the_table_says_how_fast_how_complete_and_how_private() -> None:
     assert "2.8 s after the command" in text
     assert flat(guarantee(8.0, 2400.0).sentence) in text
     assert "trusted: participants see the queries" in text
+
+
+def test_the_table_compares_the_levels_of_protection() -> None:
+    lines = printed(REPORT).splitlines()
+    rows = [line.split() for line in lines if " ms " in line and "%" in line and "p50" not in line]
+    assert rows == [
+        ["trusted", "300", "94.0%", "11", "ms", "40", "ms", "6,900", "the", "aggregator"],
+        ["blind", "100", "92.0%", "13", "ms", "30", "ms", "11,500", "the", "client"],
+    ]
+
+
+@pytest.mark.parametrize("protection", Protection)
+def test_every_level_says_who_sees_what(protection: Protection) -> None:
+    """Those that the demo cannot ask under yet, too."""
+    only = replace(REPORT, levels={protection: Level(1, 1.0, None, None, None)})
+    text = flat(printed(only))
+    assert f"{protection}: participants see the queries" in text
+    assert only.to_dict()["protection"] == protection.value
 
 
 def test_without_noise_the_table_claims_none() -> None:

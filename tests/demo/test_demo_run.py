@@ -27,6 +27,7 @@ FIELDS = {
     "first_answer_s",
     "epsilon",
     "protection",
+    "protections",
     "broker",
 }
 
@@ -91,12 +92,22 @@ def wait_until(true: Callable[[], Any], within: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("epsilon", "per_query"), [("8", 8.0), ("inf", "infinite")])
+@pytest.mark.parametrize(
+    ("how", "per_query"),
+    [
+        ((None, "8"), 8.0),
+        (("blind", "8"), 8.0),
+        (("secagg", "8"), 8.0),
+        ((None, "inf"), "infinite"),
+    ],
+)
 def test_the_report_has_what_was_promised_and_nothing_stays(
-    cache: Path, scratch: Path, tmp_path: Path, epsilon: str, per_query: object
+    cache: Path, scratch: Path, tmp_path: Path, how: tuple[str | None, str], per_query: object
 ) -> None:
     file = tmp_path / "report.json"
+    protection, epsilon = how
     words = ("--queries", "20", "--epsilon", epsilon, "--json", str(file))
+    words += () if protection is None else ("--protection", protection)
     with demo(cache, scratch, *words) as process:
         printed, _ = process.communicate(timeout=120)
         assert process.returncode == 0, printed
@@ -114,9 +125,21 @@ def test_the_report_has_what_was_promised_and_nothing_stays(
     if per_query == "infinite":
         assert report["epsilon"]["per_query"] == total == "infinite"
     else:
-        assert math.isclose(report["epsilon"]["per_query"], per_query)
-        assert math.isclose(total, 20 * per_query)
-    assert report["protection"] == "trusted"
+        assert math.isclose(report["epsilon"]["per_query"], per_query, rel_tol=1e-6)
+        if protection == "secagg":
+            assert 8 < total < 20 * 8  # Gaussian noise adds up to less
+        else:
+            assert math.isclose(total, 20 * per_query)
+    assert report["protection"] == (protection or "trusted")
+    one_federation = {"trusted", "blind"} if epsilon == "8" else {"trusted", "blind", "secagg"}
+    compared = {"trusted", "blind", "secagg"} if protection else one_federation
+    assert set(report["protections"]) == compared
+    sizes = {each: level["bytes_of_a_query"] for each, level in report["protections"].items()}
+    assert 2000 < sizes["trusted"] < sizes["blind"]  # the responses are in the result again
+    assert sizes["trusted"] < sizes.get("secagg", 10_000)
+    if epsilon == "inf":
+        exact = report["accuracy"]["noiseless"] - 0.1  # two may come too late
+        assert all(level["accuracy"] >= exact for level in report["protections"].values())
     assert "alone, the best one" in printed
     assert "Traceback" not in printed
     assert of_the_demo(scratch) == []
@@ -124,17 +147,17 @@ def test_the_report_has_what_was_promised_and_nothing_stays(
 
 
 def roles_started(scratch: Path) -> bool:
-    return any(scratch.glob("fi_stream-demo-*/p3.log"))
+    return any(scratch.glob("fi_stream-demo-*/*/p3.log"))
 
 
 def ready(scratch: Path) -> bool:
-    logs = list(scratch.glob("fi_stream-demo-*/*.log"))
+    logs = list(scratch.glob("fi_stream-demo-*/*/*.log"))
     return sum('"ready"' in log.read_text() for log in logs) == 4
 
 
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "broker started": lambda scratch: any(scratch.glob("fi_stream-demo-*/broker.out")),
-    "files written": lambda scratch: any(scratch.glob("fi_stream-demo-*/federation.toml")),
+    "files written": lambda scratch: any(scratch.glob("fi_stream-demo-*/*/federation.toml")),
     "roles started": roles_started,
     "streaming": ready,
 }
@@ -188,4 +211,18 @@ def test_an_impatient_ctrl_c_twice_leaves_nothing_either(cache: Path, scratch: P
         process.communicate(timeout=20)
         assert process.returncode != 0
         assert of_the_demo(scratch) == []
+        assert files_of_the_demo(scratch) == []
+
+
+def test_a_level_that_the_demo_has_not_is_refused_before_anything_starts(
+    cache: Path, scratch: Path
+) -> None:
+    for words, why in (
+        (("--protection", "mpc"), "--protection mpc is no level: use trusted, blind, secagg"),
+        (("--protection", "secagg", "--participants", "1"), "set --participants to 2 or more"),
+    ):
+        with demo(cache, scratch, *words) as process:
+            printed, _ = process.communicate(timeout=60)
+            assert process.returncode == 3, printed
+        assert why in printed.replace("\n", " ")
         assert files_of_the_demo(scratch) == []

@@ -9,13 +9,22 @@ from documents import blocks, column, section, tables, text_of
 from members import cast
 
 from fi_stream.cli import samples
-from fi_stream.events import dead_letter, envelope, grant, header, payloads, roster, tensors
+from fi_stream.events import (
+    dead_letter,
+    envelope,
+    grant,
+    header,
+    payloads,
+    roster,
+    sums,
+    tensors,
+)
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.compatibility import as_markdown
 from fi_stream.roles import dead_letters
-from fi_stream.sealing import epochs, keyring, waiting
+from fi_stream.sealing import audiences, epochs, keyring, waiting
 from fi_stream.transport.catalogue import catalogue
 
 if TYPE_CHECKING:
@@ -36,6 +45,12 @@ FIELDS: list[tuple[str, int, type[Value]]] = [
     ("Result", 0, payloads.ResultPayload),
     ("Result", 1, payloads.Contributor),
     ("Result", 2, payloads.Missing),
+    ("Shares", 0, header.Share),
+    ("Proposals", 0, sums.ProposalPayload),
+    ("Proposals", 1, sums.Chosen),
+    ("Proposals", 2, sums.HalfPayload),
+    ("Releases", 0, sums.RefusalPayload),
+    ("Releases", 1, sums.ReleasePayload),
     ("Grants", 0, grant.SignedGrant),
     ("Grants", 1, grant.Grant),
     ("Grants", 2, grant.Epoch),
@@ -75,7 +90,14 @@ def test_the_reasons_that_are_poison_are_those_of_the_code() -> None:
 
 
 def test_every_reason_has_its_place_in_the_checks_or_is_an_abstention() -> None:
-    headings = ("Checks of an event, in order", "Checks of a grant, in order", "Rosters")
+    headings = (
+        "Checks of an event, in order",
+        "Checks of a grant, in order",
+        "Rosters",
+        "Shares",
+        "Releases",
+        "Proposals",
+    )
     checks = "".join(section(TEXT, heading) for heading in headings)
     abstentions = {Reason.MODEL_FAILED, Reason.OVER_BUDGET, Reason.OVERLOADED}
     assert {reason for reason in Reason if f"`{reason}`" not in checks} == abstentions
@@ -102,6 +124,7 @@ def test_the_numbers_in_the_words_are_those_of_the_code() -> None:
     assert payloads._FRAME_STEP == 64
     assert (epochs.KEY_LIFE, epochs.MOST_MESSAGES) == (3_600_000, 2**24)
     assert (keyring.MOST_EPOCHS, waiting.MOST_EVENTS) == (256, 256)
+    assert keyring.MOST_FOR_EACH_CLIENT == 4
     assert waiting.MOST_BYTES == 4 * 2**20
     assert (dead_letter.MOST_BYTES, dead_letter.MOST_KEPT, dead_letter.MOST_KEY) == (8192, 4096, 64)
     assert (dead_letters.AT_ONCE, dead_letters.MOST_WAITING) == (50, 256)
@@ -120,16 +143,21 @@ def test_grants_go_to_whom_the_table_says(federation: Federation) -> None:
     groups = {
         "all participants": federation.roster.having(Role.PARTICIPANT),
         "all aggregators": federation.roster.having(Role.AGGREGATOR),
+        "the helper": federation.roster.having(Role.HELPER),
         "that client": federation.roster.having(Role.CLIENT)[:1],
         "": (),
     }
-    rows = {row["sender"]: row for row in tables(section(TEXT, "Who grants whom"))[0]}
-    for role in Role:
-        event_type, audience = epochs.audiences(federation, role)[0]
-        row = rows[role.value]
-        assert row["purpose"].startswith((event_type, f"`{event_type}`"))
-        assert audience.openers == groups[row["may read"]]
-        assert audience.checkers == groups[row["may only check"]]
+    rows = tables(section(TEXT, "Who grants whom"))[0]
+    for row, line in zip(rows, audiences.TABLE, strict=True):
+        assert row["sender"] == line.sender.value
+        assert row["purpose"].startswith((line.purpose, f"`{line.purpose}`"))
+        if line.protections != audiences.ALL:
+            assert ", ".join(f"`{each}`" for each in line.protections) in row["purpose"]
+        to_one = line.opens is Role.CLIENT
+        assert ("one epoch for each client" in row["purpose"]) is to_one
+        readers = audiences.Use(line, "alice" if to_one else None).audience(federation)
+        assert readers.openers == groups[row["may read"]]
+        assert readers.checkers == groups[row["may only check"]]
 
 
 @pytest.fixture
@@ -149,6 +177,7 @@ _JSON_KINDS = {
     "map": {"reference"},
     "array of int": {"array"},
     "array of text": {"array"},
+    "array of bytes": {"array"},
     "array of map": {"array"},
     "array of tensor": {"array"},
 }

@@ -8,7 +8,8 @@ import golden
 import pytest
 
 from fi_stream.events.dead_letter import encode_letter
-from fi_stream.events.header import EventType, ReplyKind
+from fi_stream.events.header import EventType, Purpose, ReplyKind
+from fi_stream.events.payloads import Answer, ResultPayload
 from fi_stream.events.refusals import Refusal
 from fi_stream.sealing.gate import Verified
 
@@ -26,6 +27,14 @@ def test_every_reader_verifies_a_golden_event(name: str, reader: str) -> None:
 )
 def test_a_golden_event_opens_to_what_it_always_did(name: str, opener: str) -> None:
     assert golden.readable_event(name, opener) == golden.expected(name)
+
+
+def test_what_a_golden_result_relays_is_the_golden_answer_as_it_came() -> None:
+    payload = golden.admitted("blind-result", "alice").open(ResultPayload)
+    assert isinstance(payload, ResultPayload)
+    assert payload.responses == (golden.bytes_of("blind-answer"),)
+    refusal = golden.admitted("blind-answer", "agg").open(Answer)
+    assert isinstance(refusal, Refusal), "the aggregator only checks it"
 
 
 @pytest.mark.parametrize("name", golden.GRANTS)
@@ -50,7 +59,7 @@ def test_a_golden_event_without_its_grant_or_with_a_byte_changed_is_not_read(
     value = golden.bytes_of(name)
     gate = golden.gate(reader)
     assert gate.admit(golden.record(name, value), golden.EVENTS[name].type) is None
-    gate.granted(golden.bytes_of(f"grant-{golden.EVENTS[name].type}"))
+    gate.granted(golden.bytes_of(f"grant-{golden.EVENTS[name].epoch}"))
     spoiled = value.replace(b"soft", b"hard")
     assert spoiled != value
     heard = gate.admit(golden.record(name, spoiled), golden.EVENTS[name].type)
@@ -63,7 +72,11 @@ def test_every_type_of_event_and_every_kind_of_reply_has_golden_bytes() -> None:
     assert {header["type"] for header in headers} == set(get_args(EventType))  # type: ignore[index]
     kinds = {header.get("kind") for header in headers}  # type: ignore[attr-defined]
     assert kinds == {None, *get_args(ReplyKind)}
-    assert {name.removeprefix("grant-") for name in golden.GRANTS} == set(get_args(EventType))
+    assert {purpose for _, purpose, _ in golden.EPOCHS.values()} == set(get_args(Purpose))
+
+
+def test_a_golden_share_opens_to_the_seed_that_it_always_did() -> None:
+    assert golden.opened_seed() == golden.SEED
 
 
 def test_no_golden_file_is_forgotten() -> None:

@@ -50,9 +50,11 @@ def build(
 def on_apache(
     apache_broker: str, logs: list[MutableMapping[str, Any]], tmp_path: Path
 ) -> staging.Stage:
-    """A federation on the Apache Kafka that all tests share."""
+    """A federation with every protection, on the Apache Kafka that all tests share."""
     asyncio.run(apply(Connection.to(apache_broker)))
     kafka = "session.timeout.ms = 6000"
-    made = staging.build(tmp_path / "federation", apache_broker, kafka=kafka)
+    made = staging.build(
+        tmp_path / "federation", apache_broker, kafka=kafka, policy=staging.EVERY_PROTECTION
+    )
     made.logs = logs
     return made

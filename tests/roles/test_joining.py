@@ -4,160 +4,18 @@ from __future__ import annotations
 
 import tracemalloc
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from members import answer_payload, cast, query_payload
+from desk import NUMBER, OTHER, SURE, UNSURE, Desk, label, payload
+from members import query_payload
 
-from fi_stream.aggregation.results import result_payloads
-from fi_stream.clock import BrokerClock
-from fi_stream.events.header import Reply
-from fi_stream.events.payloads import Answer, ResultPayload, frame
-from fi_stream.events.query_id import new_query_id
+from fi_stream.events.payloads import frame
 from fi_stream.events.refusals import Reason
-from fi_stream.events.tensors import Tensor, to_array, to_tensor
-from fi_stream.federation.member import MemberSettings
-from fi_stream.federation.policy import Form
-from fi_stream.federation.roster import Role
+from fi_stream.federation.policy import Form, Protection
 from fi_stream.roles import joining
-from fi_stream.roles.joining import Joining
-from fi_stream.roles.seat import Seat
-from fi_stream.roles.tally import Tally
-from fi_stream.sealing.identity import Identities
-from fi_stream.transport.connection import Connection
-from fi_stream.transport.kafka import KafkaTransport
-from fi_stream.transport.port import Partition, Record
-from fi_stream.values import BrokerMillis, Millis
 
-if TYPE_CHECKING:
-    from fi_stream.aggregation.facts import Settled
-    from fi_stream.events.header import Ask
-
-NUMBER = 1
 HOUR = 3_600_000
-SURE = np.array([[0.9, 0.05, 0.05]])
-OTHER = np.array([[0.05, 0.9, 0.05]])
-UNSURE = np.array([[0.4, 0.3, 0.3]])
-KAFKA = {"bootstrap.servers": "nobody.example:9092"}
-
-
-class Desk:
-    """An aggregator's joins over one partition, and members that send it what a test likes.
-
-    The broker's clock goes on evenly, whatever is done to this machine's.
-    """
-
-    def __init__(self, **policy: object) -> None:
-        self.members = cast()
-        federation = self.members.federation
-        changed = federation.policy.model_copy(update=policy)
-        self.members.federation = federation.model_copy(update={"policy": changed})
-        self.time = self.members.time
-        self._began = (self.time.wall(), self.time.monotonic())
-        self.epochs = {name: self.members.epoch(name) for name in ("alice", "p1", "p2", "p3")}
-        self.epochs["agg"] = self.members.epoch("agg", "alice")
-        self.tally = Tally("aggregator")
-        self.offsets = dict.fromkeys(("fi.queries", "fi.responses", "fi.results"), 0)
-        self.joining = self.another()
-
-    def another(self) -> Joining:
-        """A process that takes over with nothing known."""
-        settings = MemberSettings.model_validate(
-            {"member": {"id": "agg", "federation": "f.toml", "keys": "keys"}, "kafka": KAFKA}
-        )
-        seat = Seat(
-            settings,
-            self.members.federation,
-            self.members.rosters,
-            Identities(self.members.identities["agg"]),
-            BrokerClock(self.time, Millis(2000)),
-            KafkaTransport(Connection.of(KAFKA), self.time),
-            Role.AGGREGATOR,
-        )
-        made = Joining(seat, self.members.gate("agg"), self.tally)
-        made.begin({NUMBER: 0})
-        made.catching_up = False
-        return made
-
-    @property
-    def now(self) -> BrokerMillis:
-        """The broker's time."""
-        wall, mono = self._began
-        return BrokerMillis(wall + round((self.time.monotonic() - mono) * 1000))
-
-    @property
-    def join(self) -> joining.Join:
-        return self.joining.joins[NUMBER]
-
-    def query(self, deadline: int = 500, **changes: object) -> Query:
-        created = self.now
-        fields = {"query": new_query_id(created), "created": created}
-        ask = self.members.ask(**{**fields, "deadline": created + deadline, **changes})
-        sealed = self.epochs["alice"].seal(ask, None, query_payload())
-        return Query(self, ask, sealed.digest, self.record("fi.queries", ask.query, sealed.value))
-
-    def record(self, topic: str, query: bytes, value: bytes) -> Record:
-        self.offsets[topic] += 1
-        at = self.now
-        return Record(Partition(topic, NUMBER), self.offsets[topic], at, query, value)
-
-    def take(self, *records: Record) -> list[Settled]:
-        """One poll."""
-        return self.joining.take(list(records))
-
-    def decide(self, *records: Record) -> list[Settled]:
-        """One poll, a hop, and another poll: what is certain by then is decided."""
-        settled = self.take(*records)
-        self.time.advance(self.members.federation.policy.limits.hop_ms)
-        return settled + self.take()
-
-    def due(self) -> list[Settled]:
-        return self.join.due(self.time.monotonic())
-
-
-class Query:
-    """A query, and what may be said to it."""
-
-    def __init__(self, desk: Desk, ask: Ask, digest: bytes, record: Record) -> None:
-        self._desk = desk
-        self.ask = ask
-        self.digest = digest
-        self.record = record
-
-    def says(self, member: str, prediction: np.ndarray, scale: int | None = None) -> Record:
-        """A member's answer, appended now; with a scale, as noised integers."""
-        form = self._desk.members.federation.policy.form
-        values = prediction if scale is None else np.rint(prediction * scale).astype(np.int64)
-        if form is Form.LABEL:
-            values = prediction.argmax(axis=1)
-        tensor = to_tensor(form.value, values)
-        assert isinstance(tensor, Tensor)
-        payload = answer_payload(Answer(form=form.value, outputs=(tensor,), scale=scale))
-        return self._sealed(member, "answer", payload)
-
-    def result(self, settled: Settled) -> Record:
-        """The result that an aggregator makes of it, appended now."""
-        (payload,) = result_payloads([settled])
-        return self._sealed("agg", "result", frame(payload))
-
-    def _sealed(self, member: str, kind: str, payload: bytes) -> Record:
-        fields = {"client": "alice", "digest": self.digest, "kind": kind}
-        reply = Reply.model_validate(fields)
-        sealed = self._desk.epochs[member].seal(self.ask, reply, payload)
-        topic = "fi.results" if kind == "result" else "fi.responses"
-        return self._desk.record(topic, self.ask.query, sealed.value)
-
-
-def payload(settled: Settled) -> ResultPayload:
-    (made,) = result_payloads([settled])
-    return made
-
-
-def label(settled: Settled) -> int:
-    array = to_array(payload(settled).outputs[0])
-    assert isinstance(array, np.ndarray)
-    return int(array[0])
 
 
 def test_two_of_three_that_agree_surely_decide() -> None:
@@ -204,6 +62,31 @@ def test_while_the_third_can_change_it_nothing_is_decided(answers: tuple[np.ndar
     assert desk.take(query.record, *said) == []
     (settled,) = desk.take(query.says("p3", UNSURE))
     assert settled.outcome == "complete"
+
+
+@pytest.mark.parametrize("first", ["query", "answer"])
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"rows": 2}, "wrong_query"),
+        ({"protection": "blind"}, "wrong_query"),
+        ({"protection": "mpc"}, "protection_not_allowed"),
+    ],
+)
+def test_an_answer_to_something_else_than_was_asked_is_none(
+    asked: dict[str, object], reason: str, first: str
+) -> None:
+    """Its sender is a member, and may write into its header what it likes."""
+    desk = Desk(protections=(Protection.TRUSTED, Protection.BLIND))
+    query = desk.query()
+    odd = query.says("p1", np.repeat(SURE, 2, axis=0) if "rows" in asked else SURE, **asked)
+    records = [query.record, odd] if first == "query" else [odd, query.record]
+    for record in records:
+        assert desk.take(record) == []
+    assert desk.tally.counts() == {reason: 1}
+    (settled,) = desk.decide(query.says("p2", SURE), query.says("p3", SURE))
+    assert list(settled.answers) == ["p2", "p3"]
+    assert label(settled) == 0
 
 
 def test_answers_before_their_query_decide_it_when_it_comes() -> None:
@@ -372,6 +255,14 @@ def test_what_is_read_again_is_no_backlog() -> None:
     assert desk.take(late.record) == []
     desk.joining.catching_up = False
     assert desk.take(desk.query(deadline=150).record) == []
+
+
+def test_a_long_past_that_was_read_again_is_no_backlog_afterwards() -> None:
+    desk = Desk()
+    desk.joining.begin({NUMBER: 0})
+    fall_behind(desk, 600)
+    desk.joining.catching_up = False
+    assert desk.take(desk.query(deadline=400).record) == []
 
 
 def test_whoever_copies_the_id_of_a_query_does_not_cost_it_its_answers() -> None:

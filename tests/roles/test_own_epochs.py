@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from members import Cast, cast
+from members import Cast, cast, reply
 
 from fi_stream.clock import BrokerClock
 from fi_stream.errors import ConfigError
 from fi_stream.federation.changes import with_keys, without_member
 from fi_stream.federation.member import MemberSettings
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 from fi_stream.federation.rosters import RECENT, Published
-from fi_stream.roles.own_epochs import OwnEpochs
+from fi_stream.roles.own_epochs import Need, OwnEpochs
 from fi_stream.roles.seat import Seat
 from fi_stream.sealing.epochs import KEY_LIFE
 from fi_stream.sealing.identity import Identities, Identity
@@ -79,7 +80,7 @@ def test_the_result_of_an_old_query_can_be_sealed_long_after_its_roster_was_repl
     members.time.advance(24 * RECENT)
     own = own_epochs(members, "agg", Role.AGGREGATOR)
     own.take(own.missing())
-    assert own.find(1, "alice").epoch.roster == 1
+    assert own.find(Need(1, "trusted", "alice")).epoch.roster == 1
     assert {epoch.epoch.roster for epoch in own.to_announce()} == {2}
 
 
@@ -94,6 +95,63 @@ def test_what_is_worn_out_is_replaced_unless_its_roster_was() -> None:
     [(purpose, fresh)] = own.worn_out()
     assert purpose.epoch.epoch.roster == fresh.epoch.roster == 2
     assert purpose.epoch.epoch.epoch != fresh.epoch.epoch
+
+
+BOTH = (Protection.TRUSTED, Protection.BLIND)
+FOR_ALICE = Need(1, "blind", "alice")
+
+
+def participant(members: Cast) -> OwnEpochs:
+    own = own_epochs(members, "p1", Role.PARTICIPANT)
+    own.take(own.missing())
+    return own
+
+
+def test_answers_for_one_client_have_an_epoch_from_its_first_query_on() -> None:
+    own = participant(cast(protections=BOTH))
+    assert own.holds(Need(1, "trusted", "alice"))
+    assert not own.holds(FOR_ALICE)
+    made = own.wanted([FOR_ALICE, FOR_ALICE])
+    assert not own.holds(FOR_ALICE), "its grant is not acknowledged"
+    own.take(made)
+    assert own.holds(FOR_ALICE)
+    assert not own.holds(Need(1, "blind", "bob"))
+    assert own.wanted([FOR_ALICE]) == {}
+    epochs = {own.find(FOR_ALICE).epoch.epoch, own.find(Need(1, "trusted", "alice")).epoch.epoch}
+    assert epochs == {each.epoch.epoch for each in own.to_announce()}
+    assert len(epochs) == 2
+
+
+def test_what_is_made_twice_at_the_same_time_is_sealed_under_the_first() -> None:
+    own = participant(cast(protections=BOTH))
+    first, second = own.wanted([FOR_ALICE]), own.wanted([FOR_ALICE])
+    own.take(first)
+    own.take(second)
+    assert own.find(FOR_ALICE) is first[1][0].epoch
+    assert len(own.to_announce()) == 2
+
+
+@pytest.mark.parametrize("need", [Need(1, "blind", "alice"), Need(1, "secagg", "alice")])
+def test_nothing_is_made_for_what_the_policy_does_not_allow(need: Need) -> None:
+    own = participant(cast())
+    assert own.wanted([need]) == {}
+    assert not own.holds(need)
+
+
+def test_an_epoch_for_a_client_that_asks_no_more_is_not_renewed_for_ever() -> None:
+    members = cast(protections=BOTH)
+    own = participant(members)
+    own.take(own.wanted([FOR_ALICE]))
+    own.find(FOR_ALICE).seal(members.ask(), reply(), b"")
+    members.time.advance(KEY_LIFE)
+    for purpose, fresh in own.worn_out():
+        purpose.epoch = fresh
+    assert own.holds(FOR_ALICE)
+    members.time.advance(KEY_LIFE)
+    assert len(own.worn_out()) == 1
+    assert not own.holds(FOR_ALICE)
+    own.take(own.wanted([FOR_ALICE]))
+    assert own.holds(FOR_ALICE)
 
 
 def test_without_the_keys_that_the_roster_in_effect_lists_nothing_is_sealed() -> None:

@@ -18,6 +18,7 @@ from fi_stream.events.payloads import Outcome, ResultPayload, frame
 from fi_stream.events.query_id import new_query_id, partition_of
 from fi_stream.federation.roster import Role
 from fi_stream.roles import client as client_module
+from fi_stream.roles.own_epochs import Need
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,7 @@ class AgainContract:
             first = await client.ask(ONE, deadline=5.0)
             reply = Reply(client="alice", digest=b"?" * 32, kind="result")
             payload = frame(ResultPayload(outcome=Outcome.NO_QUORUM))
-            sealed = wire.keys.own.find(opener="alice").seal(first.ask, reply, payload)
+            sealed = wire.keys.own.find(Need(1, "trusted", "alice")).seal(first.ask, reply, payload)
             await wire.put("fi.results", first.ask.partition, sealed.value, first.ask.query)
             assert said(await client.find(first.query_id)) == said(first)
             assert said(await client.ask(ONE, query_id=first.query_id)) == said(first)

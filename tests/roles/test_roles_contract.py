@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from members import parts
 from rosters import asked_all_along, contributors, past, publish
-from stage import names_of, rows
+from stage import EVERY_PROTECTION, names_of, rows
 
 from fi_stream import connect
 from fi_stream.federation.changes import with_keys, without_member
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
     from stage import Stage, Wire
 
+    from fi_stream.events.payloads import ResultPayload
     from fi_stream.transport.port import Record
 
 EVERYONE = ("agg", "p1", "p2", "p3")
+PROTECTIONS = EVERY_PROTECTION["protections"]
 
 
 class RolesContract:
@@ -30,12 +33,18 @@ class RolesContract:
 
     grouped: bool
 
-    async def test_a_stream_of_queries_is_answered_rightly_and_in_order(self, stage: Stage) -> None:
-        drawn = rows(60)
+    @pytest.mark.parametrize("protection", PROTECTIONS)
+    async def test_a_stream_of_queries_is_answered_rightly_and_in_order(
+        self, stage: Stage, protection: str
+    ) -> None:
+        drawn, how = rows(60), {"deadline": 10.0, "protection": protection}
         async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
-            results = [result async for result in client.stream(drawn, deadline=10.0)]
+            results = [result async for result in client.stream(drawn, **how)]
+            assert _ours(client.refusals) == {}
         assert [result.outcome for result in results] == ["complete"] * 60
         assert [result.labels for result in results] == [[name] for name in names_of(drawn)]
+        assert {result.guarantee.protection for result in results} == {protection}
+        assert {len(result.contributors) for result in results} == {3}
 
     async def test_asks_at_once_after_connect_all_get_their_result(self, stage: Stage) -> None:
         drawn = rows(25)
@@ -77,8 +86,9 @@ class RolesContract:
                 responses = [record for record in kept if record.key == ask.query]
                 assert [record.source.number for record in responses] == [number] * 3
 
+    @pytest.mark.parametrize("protection", PROTECTIONS)
     async def test_an_aggregator_that_crashed_goes_on_with_what_is_open_and_repeats_nothing(
-        self, stage: Stage
+        self, stage: Stage, protection: str
     ) -> None:
         async with (
             stage.running("p1", "p2"),
@@ -86,11 +96,13 @@ class RolesContract:
             wire.results() as results,
         ):
             async with stage.running("agg") as first:
-                _, past = wire.query(rows(1)[0], deadline=wire.seat.clock.now() + 500)
+                soon = wire.seat.clock.now() + 500
+                _, past = wire.query(rows(1)[0], deadline=soon, protection=protection)
                 assert await wire.seat.publish([past])
                 assert (await results.next())[1].outcome == "partial"
                 wait = 4000 if self.grouped else 1500  # joining a group takes a while
-                ask, live = wire.query(rows(1)[0], deadline=wire.seat.clock.now() + wait)
+                soon = wire.seat.clock.now() + wait
+                ask, live = wire.query(rows(1)[0], deadline=soon, protection=protection)
                 assert await wire.seat.publish([live])
                 while len(await _under(wire, ask.query)) < 2:
                     pass
@@ -99,7 +111,7 @@ class RolesContract:
                 result, payload = await results.next(within=15.0)
                 assert result.header.ask == ask
                 assert payload.outcome == "partial"
-                assert [one.member for one in payload.contributors] == ["p1", "p2"]
+                assert _answered(payload) == ["p1", "p2"]
                 assert await results.gather(0.3) == []
                 assert not _ours(await second["agg"].stop())
 
@@ -168,6 +180,12 @@ def _ours(refused: Mapping[str, int]) -> Mapping[str, int]:
     return {reason: count for reason, count in refused.items() if reason != "wrong_task"}
 
 
+def _answered(payload: ResultPayload) -> list[str]:
+    """Whose answers a result has, or under `blind` relays."""
+    relayed = [parts(value)[1].sender for value in payload.responses or ()]
+    return relayed or [one.member for one in payload.contributors]
+
+
 async def _under(wire: Wire, query: bytes) -> list[Record]:
     return [record for record in await wire.kept("fi.responses") if record.key == query]
 
@@ -177,7 +195,7 @@ class TestEmbedded(RolesContract):
 
     @pytest.fixture
     def stage(self, build: Callable[..., Stage]) -> Stage:
-        return build()
+        return build(policy=EVERY_PROTECTION)
 
 
 @pytest.mark.kafka

@@ -18,6 +18,7 @@ from fi_stream.events.payloads import Outcome, ResultPayload, frame
 from fi_stream.events.refusals import Refusal
 from fi_stream.federation.roster import Role
 from fi_stream.roles import keys
+from fi_stream.roles.own_epochs import Need
 from fi_stream.sealing import epochs
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ async def test_a_result_that_comes_before_its_grant_is_read_as_soon_as_that_come
         [waiting] = client._open.values()
         reply = Reply(client="alice", digest=waiting.digest, kind="result")
         payload = frame(ResultPayload(outcome=Outcome.NO_QUORUM))
-        sealed = wire.keys.own.find(opener="alice").seal(waiting.ask, reply, payload)
+        sealed = wire.keys.own.find(Need(1, "trusted", "alice")).seal(waiting.ask, reply, payload)
         await wire.put("fi.results", waiting.ask.partition, sealed.value, waiting.ask.query)
         await asyncio.sleep(0.3)
         assert not asked.done()

@@ -157,7 +157,7 @@ def clear_fields(kind: str) -> list[str]:
     paths = [name for name in Header.model_fields if name not in {"ask", "reply"}]
     paths += [f"ask.{name}" for name in Ask.model_fields]
     if kind != "query":
-        paths += [f"reply.{name}" for name in Reply.model_fields]
+        paths += [f"reply.{name}" for name in Reply.model_fields if name != "share"]
     return paths
 
 

@@ -12,8 +12,10 @@ from fi_stream.errors import SealingError
 from fi_stream.events.envelope import TAG_BYTES
 from fi_stream.events.grant import decode_grant
 from fi_stream.events.refusals import Refusal
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
-from fi_stream.sealing.epochs import KEY_LIFE, MOST_MESSAGES, Audience, audiences
+from fi_stream.sealing.audiences import TABLE, Audience, audiences
+from fi_stream.sealing.epochs import KEY_LIFE, MOST_MESSAGES
 from fi_stream.sealing.gate import Verified
 from fi_stream.values import BrokerMillis
 
@@ -27,6 +29,25 @@ def test_each_role_seals_to_exactly_who_needs_it() -> None:
         ("result", Audience(("alice",), ("agg",))),
         ("result", Audience(("bob",), ("agg",))),
     ]
+
+
+def test_under_blind_a_participant_seals_to_each_client_and_the_aggregator_only_checks() -> None:
+    federation = cast(protections=(Protection.BLIND,)).federation
+    assert audiences(federation, Role.PARTICIPANT) == [
+        ("response", Audience(("alice",), ("agg",))),
+        ("response", Audience(("bob",), ("agg",))),
+    ]
+    trusted = cast().federation
+    for role in (Role.CLIENT, Role.AGGREGATOR):
+        assert audiences(federation, role) == audiences(trusted, role)
+
+
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.PARTICIPANT, Role.AGGREGATOR])
+@pytest.mark.parametrize("protection", [Protection.TRUSTED, Protection.BLIND])
+def test_a_query_has_one_audience_for_each_purpose(role: Role, protection: Protection) -> None:
+    """Else which one is sealed to would depend on the order of the table."""
+    serving = [line for line in TABLE if line.sender is role and protection in line.protections]
+    assert len({line.purpose for line in serving}) == len(serving) > 0
 
 
 def test_one_who_reads_and_checks_is_one_reader() -> None:

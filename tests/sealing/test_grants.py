@@ -13,7 +13,8 @@ from members import ROLES, Cast, abstain_payload, cast, query_payload, reply
 from fi_stream.events.codec import SEALED_ENTRIES, pack, unpack
 from fi_stream.events.grant import Epoch, Grant, ReaderGrant, ReaderKeys, SignedGrant, decode_grant
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.sealing.epochs import KEY_LIFE, SIGNED, Audience, OwnEpoch
+from fi_stream.sealing.audiences import Audience
+from fi_stream.sealing.epochs import KEY_LIFE, SIGNED, OwnEpoch
 from fi_stream.sealing.gate import Verified
 from fi_stream.sealing.identity import Identities
 from fi_stream.sealing.keyring import MOST_EPOCHS, Keyring, ReadingEpoch
@@ -274,6 +275,33 @@ def test_a_sender_with_too_many_epochs_loses_its_oldest_and_nobody_elses() -> No
     known = [ring.find("p1", epoch.epoch.epoch) is not None for epoch in epochs]
     assert known == [False, False] + [True] * MOST_EPOCHS
     assert ring.find("p2", other.epoch.epoch) is not None
+
+
+def test_a_sender_may_have_an_epoch_for_each_of_very_many_clients() -> None:
+    """Were the oldest lost while it is in use, its next announcement would push out another."""
+    members = cast()
+    alice = members.federation.roster.member("alice")
+    assert alice is not None
+    many = [alice.model_copy(update={"id": f"c{number}"}) for number in range(300)]
+    everyone = (*members.federation.roster.members, *many)
+    roster = members.federation.roster.model_copy(update={"members": everyone})
+    members.federation = members.federation.model_copy(update={"roster": roster})
+    epochs = [members.epoch("p1", spread=False) for _ in many]
+    for epoch in epochs:
+        assert isinstance(accept(members, epoch.grant, "agg"), ReadingEpoch)
+    ring = members.ring("agg")
+    assert all(ring.find("p1", epoch.epoch.epoch) for epoch in epochs)
+
+
+def test_epochs_for_others_push_out_none_of_ours() -> None:
+    """A client reads results of hours ago, whatever was granted to other clients since."""
+    members = cast()
+    epoch = members.epoch("agg", "alice", spread=False)
+    assert isinstance(accept(members, epoch.grant, "alice"), ReadingEpoch)
+    for _ in range(MOST_EPOCHS + 1):
+        assert accept(members, members.epoch("agg", "bob", spread=False).grant, "alice") is None
+    assert members.ring("alice").find("agg", epoch.epoch.epoch) is not None
+    assert accept(members, epoch.grant, "alice") is None
 
 
 def test_a_grant_of_an_epoch_that_was_lost_is_taken_in_when_it_is_announced_again() -> None:

@@ -71,7 +71,8 @@ def test_every_topic_of_the_catalogue_is_a_channel_with_its_settings() -> None:
     [
         ("queries", "query", {"QueryPayload"}),
         ("responses", "response", {"Answer", "Abstain"}),
-        ("results", "result", {"ResultPayload"}),
+        ("proposals", "proposal", {"ProposalPayload", "RefusalPayload"}),
+        ("results", "result", {"ResultPayload", "ReleasePayload"}),
     ],
 )
 def test_each_event_has_its_header_and_what_is_sealed_in_it(

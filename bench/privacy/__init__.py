@@ -1,0 +1,1 @@
+"""What noise costs in accuracy, for each mechanism and protection, on recorded predictions."""

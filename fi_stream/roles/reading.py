@@ -1,0 +1,99 @@
+"""What a client reads in the event of a result, and in what is within it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fi_stream.aggregation.facts import Asked
+from fi_stream.aggregation.relayed import Reading, Relayed, settle_relayed
+from fi_stream.aggregation.results import result_payloads
+from fi_stream.events.envelope import decode_envelope
+from fi_stream.events.payloads import ResultPayload
+from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.federation.policy import Protection
+from fi_stream.privacy.compatibility import may_leave_simplex
+from fi_stream.roles.opening import open_result
+from fi_stream.roles.result import read_result
+from fi_stream.transport.catalogue import catalogue
+from fi_stream.transport.port import Partition, Record
+from fi_stream.values import BrokerMillis
+
+if TYPE_CHECKING:
+    from fi_stream.events.header import Ask, Reply
+    from fi_stream.roles.keys import Keys
+    from fi_stream.roles.result import Result
+    from fi_stream.roles.seat import Seat
+    from fi_stream.roles.tally import Tally
+    from fi_stream.sealing.gate import Verified
+
+
+class ResultReader:
+    """Turns verified result events of this client into results."""
+
+    def __init__(self, seat: Seat, keys: Keys, tally: Tally) -> None:
+        federation = seat.federation
+        policy, self._classes = federation.policy, federation.task.classes
+        noised = may_leave_simplex(policy.form, policy.rules, policy.protections)
+        self._reading = Reading(policy.form, len(self._classes), noised, policy.quorum)
+        self._protections = policy.protections
+        self._keys = keys
+        self._tally = tally
+
+    def read(
+        self, event: Verified, reply: Reply, ask: Ask, latency_ms: float, *, waits: bool
+    ) -> Result | Refusal | None:
+        """The result of `ask`.
+
+        Args:
+            event: the result, verified.
+            reply: of its header.
+            ask: what was asked.
+            latency_ms: until now.
+            waits: whether the grants of responses within it may still come.
+
+        Returns:
+            None when it is to be read again, because such a grant is not there yet.
+        """
+        if ask.protection not in self._protections:
+            return Refusal(Reason.PROTECTION_NOT_ALLOWED, ask.protection)
+        if ask.protection == Protection.SECAGG:
+            opened = open_result(event, self._keys.gate)
+            if waits and isinstance(opened, Refusal) and opened.reason is Reason.UNKNOWN_EPOCH:
+                return None
+        else:
+            opened = event.open(ResultPayload)
+        if isinstance(opened, Refusal):
+            return opened
+        payload = opened
+        if ask.protection == Protection.BLIND:
+            relayed = [self._relayed(event.record, ask, value) for value in payload.responses or ()]
+            if waits and any(map(_without_grant, relayed)):
+                return None
+            asked = Asked(
+                reply.client, reply.digest, ask, event.header.roster, event.federation.participants
+            )
+            settled, refused = settle_relayed(asked, payload, relayed, self._reading)
+            for refusal in refused:
+                self._tally.refused(refusal, event.record)
+            (payload,) = result_payloads([settled])
+        result = read_result(ask, payload, self._classes, latency_ms)
+        if ask.protection == Protection.SECAGG and not isinstance(result, Refusal):
+            policy = event.federation.policy.secagg
+            return replace(result, honest=None if policy is None else policy.honest)
+        return result
+
+    def _relayed(self, result: Record, ask: Ask, value: bytes) -> Relayed:
+        """A response as if it were found on its topic, in time: there the aggregator found it."""
+        source = Partition(catalogue().responses.name, ask.partition)
+        at = BrokerMillis(min(result.at, ask.deadline))
+        decoded = decode_envelope(value)
+        if isinstance(decoded, Refusal):
+            return Relayed("", decoded)
+        record = Record(source, result.offset, at, ask.query, value)
+        return Relayed(decoded[1].sender, self._keys.gate.admit_known(record, "response"))
+
+
+def _without_grant(relayed: Relayed) -> bool:
+    event = relayed.event
+    return isinstance(event, Refusal) and event.reason is Reason.UNKNOWN_EPOCH
