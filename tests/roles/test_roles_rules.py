@@ -1,0 +1,91 @@
+"""Every rule that reads predictions alone decides over the wire, and so does one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from stage import names_of, rows
+
+from fi_stream import connect
+from fi_stream.aggregation.own import own_rule
+from fi_stream.aggregation.rules import RULES
+from fi_stream.cli.findings import check_file
+from fi_stream.errors import ConfigError
+from fi_stream.federation.roster import Role
+from fi_stream.roles.seat import take_seat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stage import Stage
+
+MINE = "rules_for_roles:sure"
+
+
+@pytest.fixture
+def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    (folder / "rules_for_roles.py").write_text(
+        "from fi_stream.aggregation.stacks import weighted\n"
+        "def sure(predictions):\n"
+        "    return weighted(predictions, predictions.max(axis=-1))\n"
+        "def first(predictions):\n"
+        "    return predictions[0].copy()\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    own_rule.cache_clear()
+
+
+@pytest.mark.usefixtures("_installed")
+async def test_each_rule_decides_and_the_client_decides_the_same_by_itself_under_blind(
+    build: Callable[..., Stage],
+) -> None:
+    names = (*RULES, MINE)
+    stage = build(policy={"protections": ("trusted", "blind"), "rules": names})
+    drawn = rows(3)
+    async with (
+        stage.running("agg", "p1", "p2", "p3"),
+        connect(stage.file("alice")) as client,
+    ):
+        for name in names:
+            trusted = await client.ask(drawn, deadline=5.0, rule=name)
+            blind = await client.ask(drawn, deadline=5.0, rule=name, protection="blind")
+            assert (trusted.outcome, blind.outcome) == ("complete", "complete")
+            assert trusted.labels == names_of(drawn)
+            assert blind.decided.scores.tobytes() == trusted.decided.scores.tobytes()
+            assert np.allclose(trusted.decided.scores.sum(axis=1), 1)
+
+
+@pytest.mark.usefixtures("_installed")
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("not_installed_at_all:rule", "cannot be imported"),
+        ("rules_for_roles:first", "order of the participants"),
+    ],
+)
+async def test_who_decides_does_not_start_with_a_rule_that_cannot_be_used(
+    build: Callable[..., Stage], rule: str, said: str
+) -> None:
+    stage = build(policy={"rules": ("soft", rule)})
+    with pytest.raises(ConfigError, match=said):
+        async with take_seat(Role.AGGREGATOR, stage.file("agg")):
+            pass
+    # a participant decides nothing, and need not have it
+    async with take_seat(Role.PARTICIPANT, stage.file("p1")):
+        pass
+
+
+async def test_trimming_that_leaves_nothing_is_refused_when_the_files_are_read(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(policy={"rules": ("soft", "trimmed_mean")}, participants=2)
+    with pytest.raises(ConfigError, match="nothing would be left"):
+        async with take_seat(Role.AGGREGATOR, stage.file("agg")):
+            pass
+    mistakes = check_file(stage.file("agg")).mistakes
+    assert any("nothing would be left" in mistake.what for mistake in mistakes)
