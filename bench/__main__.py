@@ -1,7 +1,8 @@
 """`python -m bench`: what fi_stream takes beside others, and what it stands.
 
 Its parts, all or those that are named: `compare` runs every pipeline in turn on one Apache Kafka,
-`overload` offers fi_stream too much there; `open` and `hostile` need no broker.
+`overload` offers fi_stream too much there, `noise` takes each mechanism; `open` and `hostile` need
+no broker.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench import costs, docs, hostile, open_queries, overload, profiling, report, standing
+from bench import costs, docs, hostile, noise, open_queries, overload, profiling, report, standing
 from bench.load import Plan
 from bench.rounds import BenchFailed, measure
 from bench.setting import Setting
@@ -45,7 +46,7 @@ QUICK = 20
 """By how much less of both is done in a quick run."""
 
 SEED = 1
-PARTS = ("compare", "open", "hostile", "overload")
+PARTS = ("compare", "open", "hostile", "overload", "noise")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -115,7 +116,16 @@ def _overload(folder: Path, quick: bool) -> tuple[list[standing.Line], Any]:
     return standing.of_overload(seen), asdict(seen)
 
 
-_RUN = {"open": _open, "hostile": _hostile, "overload": _overload}
+def _noise(folder: Path, quick: bool) -> tuple[list[standing.Line], Any]:
+    rounds, seconds = (1, 1.0) if quick else (noise.ROUNDS, noise.SECONDS)
+    alone = noise.alone(seconds)
+    with ApacheBroker() as kafka:
+        wholes = noise.wholes(kafka.bootstrap, folder, rounds, seconds)
+    figures = {"whole": [asdict(one) for one in wholes], "alone": [asdict(one) for one in alone]}
+    return standing.of_noise(wholes, alone), figures
+
+
+_RUN = {"open": _open, "hostile": _hostile, "overload": _overload, "noise": _noise}
 
 
 def _compare(

@@ -12,7 +12,7 @@ from fi_stream.events.payloads import Outcome
 from fi_stream.events.tensors import Datatype
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
-from fi_stream.federation.policy import Form, Policy
+from fi_stream.federation.policy import Form, NoisyMaxPolicy, Policy
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.federation.writing import dumps
@@ -33,37 +33,62 @@ if TYPE_CHECKING:
     from fi_stream.roles.client import Client
     from fi_stream.roles.result import Result
 
-EPSILON = 8.0
+EPSILON, DELTA = 8.0, 1e-5
+"""Of one row; Gaussian noise has twice that epsilon, or too few answers were right to measure."""
+
 DEADLINE = 10.0
 """Seconds; long, so that a query ends when its answers are there and not before."""
 
 AGGREGATOR, CLIENT = "aggregator", "client"
-_MODEL = "from bench.job import model\n\n\ndef load():\n    return model({number})\n"
+_MODEL = "from bench.job import {model}\n\n\ndef load():\n    return {model}({number})\n"
+_CENTRAL = "central"
+"""Not a participant's mechanism: the aggregator noises the votes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Whether answers carry noise, and the form and rule that go with it."""
+    """Which noise there is, and the form and rule that go with it."""
 
-    noise: bool
+    mechanism: str = "none"
+
+    @property
+    def model(self) -> str:
+        """Of `bench.job`: what a participant loads."""
+        return "shards" if self.mechanism == "noisy_max" else "model"
 
     def policy(self) -> Policy:
         """Of the federation."""
-        form, rule = (Form.LABEL, "hard") if self.noise else (Form.PROBABILITIES, "soft")
+        sums = self.mechanism in {"none", "gaussian"}
+        form, rule = (Form.PROBABILITIES, "soft") if sums else (Form.LABEL, "hard")
         # The bare pipeline waits for all answers, so this one must.
         quorum = job.PARTICIPANTS // 2 + 1
-        return Policy(form=form, rules=(rule,), quorum=quorum, early_exit=False)
+        central = NoisyMaxPolicy(epsilon=EPSILON) if self.mechanism == _CENTRAL else None
+        return Policy(form=form, rules=(rule,), quorum=quorum, early_exit=False, noisy_max=central)
 
-    def privacy(self) -> dict[str, object]:
-        """The section of each participant's file."""
-        if not self.noise:
-            return {"mechanism": "none"}
-        return {
-            "mechanism": "randomised_response",
+    def privacy(self, role: Role) -> dict[str, object] | None:
+        """The section of a member's file; None where it needs none."""
+        adds = Role.AGGREGATOR if self.mechanism == _CENTRAL else Role.PARTICIPANT
+        if role is not adds or self.mechanism == "none":
+            return {"mechanism": "none"} if role is Role.PARTICIPANT else None
+        section: dict[str, object] = {
+            "mechanism": "noisy_max" if self.mechanism == _CENTRAL else self.mechanism,
             "epsilon": EPSILON,
             "budget": 1e9,
             "ledger": "budget.ledger",
         }
+        if self.mechanism == "gaussian":
+            section |= {"epsilon": 2 * EPSILON, "delta": DELTA}
+        return section
+
+
+VARIANTS = {
+    "sealed": Variant(),
+    "noised": Variant("randomised_response"),
+    "gaussian": Variant("gaussian"),
+    "shards": Variant("noisy_max"),
+    "central": Variant(_CENTRAL),
+}
+"""The pipelines of fi_stream itself."""
 
 
 def make(setting: Setting, variant: Variant) -> dict[str, Identity]:
@@ -82,9 +107,11 @@ def make(setting: Setting, variant: Variant) -> dict[str, Identity]:
         }
         if roles[name] is Role.PARTICIPANT:
             content["model"] = {"factory": "model:load", "gives": "logits", "threads": 1}
-            content["privacy"] = variant.privacy()
-            code = _MODEL.format(number=name[1:])
+            code = _MODEL.format(number=name[1:], model=variant.model)
             (setting.folder / name / "model.py").write_text(code, "utf-8")
+        privacy = variant.privacy(roles[name])
+        if privacy is not None:
+            content["privacy"] = privacy
         (setting.folder / name / "member.toml").write_text(dumps(content), "utf-8")
     return identities
 

@@ -43,7 +43,7 @@ class InProcess:
         self.roles = {f"p{number}": Role.PARTICIPANT for number in job.participants()}
         self.roles |= {"aggregator": Role.AGGREGATOR, "client": Role.CLIENT}
         self._identities = {name: Identity.generate(name) for name in self.roles}
-        usual = federation_of(self._identities, self.roles, Variant(noise=False))
+        usual = federation_of(self._identities, self.roles, Variant())
         limits = usual.policy.limits.model_copy(update={"max_deadline_ms": LONGEST_MS})
         policy = usual.policy.model_copy(update={"limits": limits})
         self.federation = usual.model_copy(update={"policy": policy})

@@ -25,6 +25,9 @@ CLASSES = 10
 ROWS = 512
 """Different rows that are asked, one after another, over and over."""
 
+SHARDS = 10
+"""Models of a participant, where they vote."""
+
 _SHARPNESS = 0.5
 _DIFFERENCE = 0.2
 
@@ -48,6 +51,18 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Shards:
+    """Several models of one participant, `weights` [SHARDS, NUMBERS, CLASSES]."""
+
+    weights: NDArray[np.float32]
+
+    def predict(self, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Logits [SHARDS, rows, classes] of the input `numbers`."""
+        said: NDArray[np.float32] = inputs["numbers"] @ self.weights
+        return said
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Questions:
     """Rows to ask, FP32 [ROWS, NUMBERS], and the right label of each."""
 
@@ -60,6 +75,12 @@ def model(number: int) -> Linear:
     common = np.random.default_rng(0).normal(size=(NUMBERS, CLASSES))
     own = np.random.default_rng(number).normal(size=(NUMBERS, CLASSES))
     return Linear((_SHARPNESS * (common + _DIFFERENCE * own)).astype(np.float32))
+
+
+def shards(number: int) -> Shards:
+    """The same model, as if each part of its data had taught it nearly the same."""
+    noise = np.random.default_rng(100 + number).normal(size=(SHARDS, NUMBERS, CLASSES))
+    return Shards((model(number).weights + 0.02 * noise).astype(np.float32))
 
 
 @cache

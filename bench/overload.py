@@ -66,7 +66,7 @@ def overload(setting: Setting, wanted: Offer) -> Overloaded:
     Raises:
         BenchFailed: the client measured nothing.
     """
-    federated.make(setting, Variant(noise=False))
+    federated.make(setting, Variant())
     ports = {name: _with_health(setting, name) for name in (AGGREGATOR, *_participants())}
     asyncio.run(make_fresh_catalogue(setting))
     processes = Processes("sealed", setting, {})

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.federated import VARIANTS
 from bench.load import Answers, Plan, run
 from bench.offering import Offer, offer
 from bench.sampler import sampled
@@ -27,8 +28,7 @@ PROFILE = "BENCH_PROFILE"
 MODULES = {
     "bare": "bench.bare",
     "faststream": "bench.framework",
-    "sealed": "bench.federated",
-    "noised": "bench.federated",
+    **dict.fromkeys(VARIANTS, "bench.federated"),
 }
 """Where each pipeline is."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from bench import hostile, open_queries, overload
+from bench import hostile, job, noise, open_queries, overload
 from fi_stream.events.dead_letter import MOST_BYTES
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.hostile import Fared
+    from bench.noise import Alone, Whole
     from bench.open_queries import Held, Settling
     from bench.overload import Overloaded
 
@@ -23,6 +24,7 @@ TITLES = {
     "open": "very many open queries (one aggregator, no broker)",
     "hostile": "events that nobody should send (no broker)",
     "overload": "more than it can do (Apache Kafka)",
+    "noise": "what noise costs (Apache Kafka, and its drawing alone)",
 }
 _MIB = 2**20
 
@@ -118,6 +120,26 @@ def of_overload(seen: Overloaded) -> list[Line]:
             )
             for name, size in seen.memory.items()
         ),
+    ]
+
+
+def of_noise(wholes: Sequence[Whole], alone: Sequence[Alone]) -> list[Line]:
+    """Of the mechanisms, each beside none."""
+    bare = wholes[0]
+    lines = [
+        Line(
+            f"{one.mechanism}: answers/s; p50 / p99 ms at {noise.RATE:g}/s; p50 more than none",
+            f"{one.rate * job.PARTICIPANTS:,.0f}; {one.p50:.1f} / {one.p99:.1f}; "
+            f"{one.p50 - bare.p50:+.1f}",
+        )
+        for one in wholes
+    ]
+    return lines + [
+        Line(
+            f"`{one.mechanism}` alone: answers/s for long; us of one now and then, p50 / p99",
+            f"{one.rate:,.0f}; {one.p50_us:.0f} / {one.p99_us:.0f}",
+        )
+        for one in alone
     ]
 
 

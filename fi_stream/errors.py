@@ -10,7 +10,8 @@ FiStreamError
 ├── SealingError           a key or grant of our own cannot be used
 ├── QueryError             a client's query is wrong and was not sent
 ├── NoResult               no result came by the deadline                   (retriable)
-└── NotFinished            asked to stop, and the grace time was too short
+├── NotFinished            asked to stop, and the grace time was too short
+└── ClaimRefuted           an audit found that answers give more away than is claimed
 """
 
 from __future__ import annotations
@@ -83,3 +84,9 @@ class NotFinished(FiStreamError):
     """A process was asked to stop, and what was in hand took longer than the grace time."""
 
     exit_code = 10
+
+
+class ClaimRefuted(FiStreamError):
+    """An audit found that a participant's answers give more away than it claims."""
+
+    exit_code = 11

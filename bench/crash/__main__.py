@@ -81,7 +81,7 @@ async def _run(
     await apply(Connection.to(kafka.bootstrap))
     lines = []
     for number in range(asked.first, asked.first + asked.schedules):
-        schedule, place = draw(asked.seed, number), folder / str(number)
+        schedule, place = draw(asked.seed, number, asked.protection), folder / str(number)
         ran: Ran | None = None
         kills: Mapping[str, int] = {}
         try:
@@ -124,6 +124,12 @@ def _machine() -> dict[str, object]:
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.crash", description=__doc__)
     parser.add_argument("--schedules", type=int, default=15, metavar="N", help="how many")
+    parser.add_argument(
+        "--protection",
+        choices=("trusted", "secagg"),
+        default="trusted",
+        help="the level of all queries; secagg has a helper, whose processes are killed, too",
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="what they are drawn from")
     parser.add_argument(
         "--first",

@@ -65,5 +65,5 @@ async def serves(bootstrap: str) -> None:
 
 def _partitions() -> list[TopicPartition]:
     topics = catalogue()
-    shared = (topics.queries, topics.responses, topics.results, topics.keys)
+    shared = (*topics.sharing, topics.keys)
     return [TopicPartition(t.name, n) for t in shared for n in range(t.partitions)]

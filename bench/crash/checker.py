@@ -12,6 +12,8 @@ from enum import StrEnum
 from itertools import product
 from typing import TYPE_CHECKING
 
+from bench.crash.schedule import CLIENT
+from bench.crash.sums import name_of
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
 
@@ -30,6 +32,7 @@ class Column(StrEnum):
     LOST = "lost"
     DOUBLED = "doubled"
     LATE = "late"
+    SECOND_SET = "second_sets"
     CONTRADICTION = "contradictions"
 
 
@@ -81,6 +84,10 @@ def check(history: History, terms: Terms) -> Verdict:
         if not found:
             faults.append(Fault(Column.LOST, query.id, "no result, although the topics were read"))
             continue
+        faults += _opened(query, found, history.recorded)
+        found = [result for result in found if result.unfit is None]
+        if not found:
+            continue
         first, *later = found
         outcomes[first.outcome] += 1
         delay = lateness(query, first, history.served)
@@ -89,15 +96,32 @@ def check(history: History, terms: Terms) -> Verdict:
             what = f"its result came {delay} ms after its deadline, and {terms.bound_ms} are stated"
             faults.append(Fault(Column.LATE, query.id, what))
         faults += _explained(query, first, responses[query.id], terms)
-        repeats += sum(_same(first, other) for other in later)
+        repeats += sum(_same(first, other, terms) for other in later)
         faults += [
             Fault(Column.CONTRADICTION, query.id, f"a second result differs: {first} then {other}")
             for other in later
-            if not _same(first, other)
+            if not _same(first, other, terms)
         ]
     faults += _told(history, results)
     faults += _charged(history)
     return Verdict(len(queries), dict(outcomes), repeats, worst, tuple(faults))
+
+
+def _opened(
+    query: Query, results: Sequence[Result], recorded: Mapping[str, str] | None
+) -> Iterator[Fault]:
+    """Whether one set alone was opened, as the store has it, and its sum can be used."""
+    sets = {result.members for result in results if result.members}
+    if len(sets) > 1:
+        yield Fault(Column.SECOND_SET, query.id, f"{len(sets)} sets of its answers were opened")
+    known = None if recorded is None else recorded.get(name_of(CLIENT, query.id, query.digest))
+    if sets and recorded is not None and known not in sets:
+        what = f"a set was opened, and the store has {known}"
+        yield Fault(Column.SECOND_SET, query.id, what)
+    for result in results:
+        if result.unfit is not None:
+            what = f"its client cannot use the sum: {result.unfit}"
+            yield Fault(Column.CONTRADICTION, query.id, what)
 
 
 def broken(what: str) -> Verdict:
@@ -154,7 +178,7 @@ def _explained(
     elif result.contributors:
         yield from _counted(query, result, said)
     yield from _missed(query, result, said, terms)
-    wanted = _outcomes(result, terms)
+    wanted = _outcomes(query, result, terms)
     if result.outcome not in wanted:
         what = f"{result.outcome}, where {' or '.join(sorted(wanted))} fits who is in it"
         yield Fault(Column.CONTRADICTION, query.id, what)
@@ -203,6 +227,8 @@ def _missed(
     """Who is missing although it spoke in time, or missing for a reason that it did not give."""
     for member, reason in result.missing.items():
         response = said.get(member)
+        if terms.sums and reason == Reason.BAD_SHARE:
+            continue  # the helper's word: it had no grant of it in time
         if reason is not None and (response is None or response.reason != reason):
             what = f"{member} is missing as {reason}, and said {response}"
             yield Fault(Column.CONTRADICTION, query.id, what)
@@ -213,9 +239,12 @@ def _missed(
             yield Fault(Column.CONTRADICTION, query.id, what)
 
 
-def _outcomes(result: Result, terms: Terms) -> set[str]:
+def _outcomes(query: Query, result: Result, terms: Terms) -> set[str]:
     """The outcomes that go with who is in a result, who is missing, and how far ahead one is."""
-    silent = sum(reason is None for reason in result.missing.values())
+    unsaid = (None, Reason.BAD_SHARE) if terms.sums else (None,)
+    silent = sum(reason in unsaid for reason in result.missing.values())
+    if terms.sums and not result.members and result.at >= query.deadline - terms.edge_ms:
+        return {Outcome.NO_QUORUM}  # the helper opened nothing in time
     answers = len(terms.participants) - len(result.missing)
     if answers < terms.quorum:
         return {Outcome.NO_QUORUM}
@@ -226,7 +255,12 @@ def _outcomes(result: Result, terms: Terms) -> set[str]:
     return {Outcome.DECIDED, Outcome.PARTIAL} if decided else {Outcome.PARTIAL}
 
 
-def _same(first: Result, other: Result) -> bool:
+def _same(first: Result, other: Result, terms: Terms) -> bool:
+    if terms.sums and Outcome.NO_QUORUM in (first.outcome, other.outcome):
+        return True  # the deadline and the helper may both speak; the first counts
+    if terms.sums:
+        # The set is the same, or that is a fault of its own; who was waited for may differ.
+        return (first.label, first.shares) == (other.label, other.shares)
     if Outcome.DECIDED in (first.outcome, other.outcome):
         # How many answers it took depends on where reading began; what they say does not.
         return first.label == other.label is not None

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.crash import broker as kafka
 from bench.crash.asker import LONGEST
 from bench.crash.checker import settled_by
-from bench.crash.federation import AGGREGATOR, write
+from bench.crash.federation import AGGREGATOR, HELPER, write
 from bench.crash.history import History, Query, Span, Told
 from bench.crash.processes import Processes, now
 from bench.crash.reading import Opened, reading
@@ -21,6 +23,7 @@ from bench.crash.schedule import (
     AGGREGATORS,
     BROKER,
     CLIENT,
+    HELPERS,
     PARTICIPANTS,
     REPLICAS,
     SPARE_AGGREGATOR,
@@ -30,6 +33,7 @@ from bench.crash.schedule import (
 from bench.crash.service import served
 from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.refusals import Refusal
+from fi_stream.privacy.ledger import read as read_ledger
 from fi_stream.transport.catalogue import catalogue
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ _LOOK_EVERY = 0.1
 ROLES = "fi_stream.cli"
 """The module whose verbs the aggregators and participants are."""
 
+_MEMBERS = {"aggregator": AGGREGATOR, "helper": HELPER}
 _SETTLED_WITHIN = 30.0
 
 
@@ -97,6 +102,7 @@ async def run(
             told=_told(processes),
             reserved=_reserved(written) if schedule.noised else {},
             untold=_untold(processes),
+            recorded=_recorded(written) if schedule.sums else None,
         )
         return Ran(history, written.terms(), cluster.kills, opened.refused)
 
@@ -117,11 +123,12 @@ class _Cluster:
         self._processes = processes
         self._outages: list[Span] = []
         self._began = 0.0
-        self.kills: Counter[str] = Counter()
+        self._steady = (*AGGREGATORS, *(HELPERS if schedule.sums else ()))
+        self.kills: Counter[str] = Counter(dict.fromkeys(map(role_of, self._steady), 0))
 
     async def start(self) -> None:
         """Start all; the client last, and the schedule with it."""
-        roles = (*AGGREGATORS, *PARTICIPANTS)
+        roles = (*self._steady, *PARTICIPANTS)
         for name in roles:
             self._start(name)
         await self._processes.ready(roles)
@@ -138,7 +145,7 @@ class _Cluster:
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
         await self._processes.finished(CLIENT, self._schedule.seconds + LONGEST)
-        await self._processes.ready(AGGREGATORS)
+        await self._processes.ready(self._steady)
 
     async def settle(self, topics: Topics) -> None:
         """Wait until each query has a result, or had all the time that its result may take."""
@@ -194,7 +201,7 @@ class _Cluster:
             self._processes.start(name, self._asker())
             return
         role = role_of(name)
-        member = AGGREGATOR if role == "aggregator" else REPLICAS.get(name, name)
+        member = _MEMBERS.get(role, REPLICAS.get(name, name))
         self._processes.start(name, [*self._roles, role, str(self._written.member(member))])
 
     def _asker(self) -> list[str]:
@@ -234,9 +241,16 @@ def _untold(processes: Processes) -> int:
     )
 
 
+def _recorded(written: Written) -> dict[str, str]:
+    """What the helper's store holds, as SQLite has it: whoever reads it changes nothing."""
+    with closing(sqlite3.connect(f"file:{written.store}?mode=ro", uri=True)) as store:
+        rows = store.execute("SELECT query, members FROM released").fetchall()
+    return {query.hex(): members.hex() for query, members in rows}
+
+
 def _reserved(written: Written) -> dict[str, int]:
     found = {}
     for name in PARTICIPANTS:
-        ledger = json.loads(written.ledger(name).read_text("utf-8"))
-        found[name] = ledger["clients"].get(CLIENT, {}).get("reserved", 0)
+        lines = read_ledger(written.ledger(name)).lines
+        found[name] = lines[CLIENT].reserved if CLIENT in lines else 0
     return found

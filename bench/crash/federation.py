@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.crash.broker import SESSION_MS
 from bench.crash.history import Terms
@@ -11,7 +11,7 @@ from bench.crash.schedule import CLIENT, PARTICIPANTS
 from fi_stream.events.tensors import Datatype
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
-from fi_stream.federation.policy import Form, Policy
+from fi_stream.federation.policy import Form, Limits, Policy, Protection, SecaggPolicy
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.federation.writing import dumps
@@ -25,11 +25,17 @@ if TYPE_CHECKING:
 AGGREGATOR = "aggregator"
 """The one member that both aggregator processes are."""
 
+HELPER = "helper"
+"""The one member that both helper processes are, in schedules of secure sums."""
+
 BOUND_MS = 5_000
 """A dead process's session (2 s), the group's new assignment, and the replay of its partitions."""
 
 _CLOCKS_MS = 15
 """What the close of a query may be off by, the clocks of one machine being read apart."""
+
+_HOP_MS = 50
+"""Of secure sums: a proposal must be opened within two, on a machine that is full."""
 
 _QUORUM = 2
 _EPSILON = 4.0
@@ -66,14 +72,23 @@ class Written:
 
     def terms(self) -> Terms:
         """What this federation's results are held against."""
-        limits = self.federation.policy.limits
-        return Terms(PARTICIPANTS, _QUORUM, BOUND_MS, limits.hop_ms + _CLOCKS_MS)
+        policy = self.federation.policy
+        sums = policy.secagg is not None
+        edge = policy.limits.hop_ms * (2 if sums else 1) + _CLOCKS_MS
+        return Terms(PARTICIPANTS, _QUORUM, BOUND_MS, edge, sums)
+
+    @property
+    def store(self) -> Path:
+        """What the helper's processes remember."""
+        return self.folder / HELPER / "releases.sqlite"
 
 
 def write(folder: Path, bootstrap: str, schedule: Schedule) -> Written:
     """Make the keys and files of one schedule's federation."""
     roles = dict.fromkeys(PARTICIPANTS, Role.PARTICIPANT)
     roles |= {AGGREGATOR: Role.AGGREGATOR, CLIENT: Role.CLIENT}
+    if schedule.sums:
+        roles[HELPER] = Role.HELPER
     identities = {name: Identity.generate(name) for name in roles}
     members = tuple(
         Member(**identity.card().model_dump(), roles=frozenset({roles[name]}))
@@ -87,7 +102,7 @@ def write(folder: Path, bootstrap: str, schedule: Schedule) -> Written:
             classes=PARTICIPANTS,
             inputs=(TensorSpec(name="number", datatype=Datatype.FP32, shape=(1,)),),
         ),
-        policy=Policy(form=form, rules=(rule,), quorum=_QUORUM),
+        policy=Policy(form=form, rules=(rule,), quorum=_QUORUM, **_levels(schedule)),
         roster=Roster(version=1, members=members),
     )
     folder.mkdir(parents=True)
@@ -109,8 +124,20 @@ def write(folder: Path, bootstrap: str, schedule: Schedule) -> Written:
             label = PARTICIPANTS.index(name)
             code = _MODEL.format(classes=len(PARTICIPANTS), label=label)
             (folder / name / "model.py").write_text(code, "utf-8")
+        if name == HELPER:
+            content["helper"] = {"store": written.store.name}
         written.member(name).write_text(dumps(content), "utf-8")
     return written
+
+
+def _levels(schedule: Schedule) -> dict[str, Any]:
+    if not schedule.sums:
+        return {}
+    return {
+        "protections": (Protection.SECAGG,),
+        "secagg": SecaggPolicy(k_min=_QUORUM),
+        "limits": Limits(hop_ms=_HOP_MS),
+    }
 
 
 def _privacy(*, noised: bool) -> dict[str, object]:

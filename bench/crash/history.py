@@ -44,7 +44,8 @@ class Response:
 class Result:
     """One result: the label and the share of each class, who is in it, and why others are not.
 
-    `reason` is why the query was rejected.
+    `reason` is why the query was rejected. Of a secure sum, `members` is the digest of the set that
+    was opened, and `unfit` why its client cannot use it.
     """
 
     query: str
@@ -56,6 +57,8 @@ class Result:
     contributors: tuple[str, ...] = ()
     missing: Mapping[str, str | None] = field(default_factory=dict)
     reason: str | None = None
+    members: str = ""
+    unfit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class History:
 
     `served` are the times in which an aggregator was ready and the broker up, `reserved` what each
     participant's ledger holds in the end, `untold` how many queries a client that was never killed
-    was told nothing of, `until` when the topics were read to the end.
+    was told nothing of, `until` when the topics were read to the end. `recorded` is what the
+    helper's store holds: the digest of a set, by query.
     """
 
     queries: tuple[Query, ...]
@@ -92,6 +96,7 @@ class History:
     told: tuple[Told, ...] = ()
     reserved: Mapping[str, int] = field(default_factory=dict)
     untold: int = 0
+    recorded: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +105,12 @@ class Terms:
 
     A result comes at most `bound_ms` after its deadline, and the time in which nobody served. An
     answer that came `edge_ms` before the deadline is counted: a query closes a hop earlier, by a
-    clock that is known to some milliseconds.
+    clock that is known to some milliseconds. With `sums` only a helper's sums are results: without
+    one in time a query ends as `no_quorum`, however many have answered.
     """
 
     participants: tuple[str, ...]
     quorum: int
     bound_ms: int
     edge_ms: int
+    sums: bool = False

@@ -1,12 +1,12 @@
 """Faults planted on purpose, to see that the harness finds them: `... planted FAULT VERB FILE`.
 
-Each is one line of the product gone wrong, in every aggregator of a schedule made for it.
+Each is one line of the product gone wrong, in every role of a schedule made for it.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +17,21 @@ from fi_stream.aggregation import evaluate
 from fi_stream.aggregation.facts import Marks
 from fi_stream.aggregation.join import Join
 from fi_stream.cli import main
-from fi_stream.roles import aggregator
+from fi_stream.roles import aggregator, leading
+from fi_stream.secagg import release, shares
+from fi_stream.secagg.proposal import Propose
+from fi_stream.secagg.store import Recorded, ReleaseStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from fi_stream.aggregation.rules import Stack
+    from fi_stream.roles.leading import Leading
+    from fi_stream.secagg.shares import Bound
+    from fi_stream.secagg.store import Entry
+    from fi_stream.transport.port import Outgoing
 
 _SECONDS = 3.0
 _QUERIES = 240
@@ -39,6 +48,7 @@ class Planted:
     column: Column
     deadlines: tuple[int, int]
     strokes: tuple[Stroke, ...]
+    protection: str = "trusted"
 
     def schedule(self) -> Schedule:
         """A short one in which this fault does harm."""
@@ -50,6 +60,7 @@ class Planted:
             deadlines=self.deadlines,
             noised=False,
             strokes=self.strokes,
+            protection=self.protection,
         )
 
 
@@ -79,6 +90,37 @@ def _double_count() -> None:
     evaluate.stacked = doubled
 
 
+def _two_sets() -> None:
+    """Leaders propose a second, smaller set, and the helper opens whatever is proposed."""
+    events = leading.Leading.events
+
+    def twice(self: Leading, proposed: Iterable[Propose]) -> list[Outgoing]:
+        asked = list(proposed)
+        return events(self, [*asked, *map(_smaller, asked)])
+
+    leading.Leading.events = twice  # type: ignore[method-assign]
+    ReleaseStore.record = _anything  # type: ignore[method-assign]
+
+
+def _smaller(one: Propose) -> Propose:
+    kept = dict(list(one.settled.answers.items())[:2])
+    return Propose(replace(one.settled, answers=kept), one.members[:2])
+
+
+def _anything(self: ReleaseStore, entries: Sequence[Entry]) -> list[Recorded]:  # noqa: ARG001
+    return [Recorded.NEW for _ in entries]
+
+
+def _wrong_seed() -> None:
+    """The helper adds the mask of another answer."""
+    whole = shares.mask
+
+    def other(seed: bytes, bound: Bound) -> NDArray[np.uint64]:
+        return whole(seed, replace(bound, participant="p9"))
+
+    release.mask = other  # type: ignore[attr-defined]
+
+
 def _both(at: float, back: float, action: Action) -> tuple[Stroke, ...]:
     return tuple(Stroke(at, back, each, action) for each in ("a1", "a2"))
 
@@ -99,6 +141,8 @@ FAULTS = {
         (*_both(0.5, 1.6, Action.PAUSE), *_both(2.0, 3.1, Action.PAUSE)),
     ),
     "double count": Planted(_double_count, Column.DOUBLED, (300, 800), ()),
+    "two sets": Planted(_two_sets, Column.SECOND_SET, (1_000, 2_000), (), "secagg"),
+    "wrong seed": Planted(_wrong_seed, Column.CONTRADICTION, (1_000, 2_000), (), "secagg"),
 }
 """By name; every one is a fault that the harness must find."""
 

@@ -36,6 +36,7 @@ _IMPORTED = [
     "fi_stream.cli.app",
     "fi_stream.roles.aggregator",
     "fi_stream.roles.client",
+    "fi_stream.roles.helper",
     "fi_stream.roles.participant",
     "opendp.prelude",
 ]

@@ -7,14 +7,16 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from bench.crash.federation import AGGREGATOR
+from bench.crash.federation import AGGREGATOR, HELPER
 from bench.crash.history import Query, Response, Result
 from bench.crash.schedule import CLIENT
-from fi_stream.aggregation.answers import open_response
+from bench.crash.sums import set_of, whole_label
+from fi_stream.aggregation.answers import open_half, open_response
 from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.refusals import Refusal
 from fi_stream.federation.rosters import Rosters
+from fi_stream.roles.opening import open_result
 from fi_stream.roles.result import read_result
 from fi_stream.sealing.gate import Gate
 from fi_stream.sealing.identity import Identities
@@ -79,6 +81,7 @@ class Opened:
         grants = _of(records, names.keys.name)
         self._aggregator = self._gate(AGGREGATOR, grants)
         self._client = self._gate(CLIENT, grants)
+        self._helper = self._gate(HELPER, grants) if HELPER in written.identities else None
         self.queries = self._queries(_of(records, names.queries.name))
         self.responses = self._responses(_of(records, names.responses.name))
         self.results = self._results(_of(records, names.results.name))
@@ -113,8 +116,12 @@ class Opened:
                 continue
             reply = event.header.reply
             form, classes = federation.policy.form, len(federation.task.classes)
-            given, _ = open_response(event, reply, form, classes)
-            label = None if given.prediction is None else int(given.prediction[0].argmax())
+            if self._helper is None:
+                given, _ = open_response(event, reply, form, classes)
+                label = None if given.prediction is None else int(given.prediction[0].argmax())
+            else:
+                given, _ = open_half(event, reply, classes)
+                label = whole_label(self._helper, record, given)
             found.append(
                 Response(
                     query=event.header.ask.query.hex(),
@@ -138,7 +145,20 @@ class Opened:
         if event is None or event.header.reply is None:
             return None
         ask, reply = event.header.ask, event.header.reply
-        payload = event.open(ResultPayload)
+        if self._helper is None:
+            payload = event.open(ResultPayload)
+        else:
+            payload = open_result(event, self._client)
+        members = set_of(event)
+        if isinstance(payload, Refusal) and members:
+            return Result(
+                query=ask.query.hex(),
+                digest=reply.digest.hex(),
+                at=record.at,
+                outcome="",
+                members=members,
+                unfit=payload.reason.value,
+            )
         if isinstance(payload, Refusal):
             self.refused[payload.reason] += 1
             return None
@@ -158,6 +178,7 @@ class Opened:
             contributors=tuple(contributor.member for contributor in read.contributors),
             missing=silent,
             reason=None if read.reason is None else read.reason.value,
+            members=members,
         )
 
     def _verified(self, event: Verified | Refusal | None) -> Verified | None:

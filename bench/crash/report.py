@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bench.crash.schedule import Schedule
 
 ROLES = ("aggregator", "participant", "client", "broker")
+"""And the helper, where there was one."""
+
 _MOST_SHOWN = 12
 
 
@@ -59,7 +61,8 @@ def document(lines: Sequence[Line], seed: int, machine: Mapping[str, object]) ->
 def table(lines: Sequence[Line]) -> Table:
     """A row for all schedules, and one for each that failed."""
     shown = Table("schedule", title="what is left after processes were killed")
-    headings = (*(f"{role} kills" for role in ROLES), "queries", *Column, "repeats", "worst ms")
+    roles = _kills(lines)
+    headings = (*(f"{role} kills" for role in roles), "queries", *Column, "repeats", "worst ms")
     for heading in headings:
         shown.add_column(heading, justify="right")
     for line in lines:
@@ -132,7 +135,7 @@ def write_trace(
 def _cells(lines: Sequence[Line]) -> list[str]:
     kills = _kills(lines)
     return [
-        *(str(kills[role]) for role in ROLES),
+        *map(str, kills.values()),
         str(sum(line.verdict.queries for line in lines)),
         *(str(_sum(lines, column)) for column in Column),
         str(sum(line.verdict.repeats for line in lines)),
@@ -141,7 +144,9 @@ def _cells(lines: Sequence[Line]) -> list[str]:
 
 
 def _kills(lines: Sequence[Line]) -> dict[str, int]:
-    return {role: sum(line.kills.get(role, 0) for line in lines) for role in ROLES}
+    sums = any("helper" in line.kills for line in lines)
+    roles = (*ROLES, "helper") if sums else ROLES
+    return {role: sum(line.kills.get(role, 0) for line in lines) for role in roles}
 
 
 def _sum(lines: Sequence[Line], column: Column) -> int:

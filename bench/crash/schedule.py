@@ -8,12 +8,16 @@ from enum import StrEnum
 
 PARTICIPANTS = ("p1", "p2", "p3")
 AGGREGATORS = ("a1", "a2")
+HELPERS = ("h1", "h2")
+"""Two processes of the one helper, which share its store."""
+
 CLIENT = "client"
 BROKER = "broker"
 SPARE_AGGREGATOR = "a3"
 REPLICAS = {"p1-again": "p1"}
 """Second processes of a participant; like the spare aggregator, they come and go in a schedule."""
 
+_HELPER_WEIGHT = 4
 _WEIGHTS = {**dict.fromkeys(AGGREGATORS, 5), **dict.fromkeys(PARTICIPANTS, 2), CLIENT: 2}
 _BROKER_EVERY = 6
 _NOISED_EVERY = 4
@@ -56,7 +60,7 @@ class Schedule:
     """One run: how the client asks, and the strokes in order.
 
     `deadlines` is the range of the queries' deadlines in milliseconds, `noised` whether answers
-    carry noise and are charged for.
+    carry noise and are charged for, `protection` the level of all queries.
     """
 
     seed: int
@@ -66,24 +70,34 @@ class Schedule:
     deadlines: tuple[int, int]
     noised: bool
     strokes: tuple[Stroke, ...]
+    protection: str = "trusted"
+
+    @property
+    def sums(self) -> bool:
+        """Whether answers are only added up, which takes a helper."""
+        return self.protection == "secagg"
 
 
 def role_of(victim: str) -> str:
     """The role of a process, as the report names it."""
     if victim in (*AGGREGATORS, SPARE_AGGREGATOR):
         return "aggregator"
+    if victim in HELPERS:
+        return "helper"
     return "participant" if victim in (*PARTICIPANTS, *REPLICAS) else victim
 
 
-def draw(seed: int, number: int) -> Schedule:
+def draw(seed: int, number: int, protection: str = "trusted") -> Schedule:
     """The schedule of that number."""
-    chance = random.Random(f"{seed}/{number}")
+    sums = protection == "secagg"
+    chance = random.Random(f"{seed}/{number}{'/secagg' if sums else ''}")
+    every = {**_WEIGHTS, **(dict.fromkeys(HELPERS, _HELPER_WEIGHT) if sums else {})}
     seconds = round(chance.uniform(3.0, 5.0), 3)
     strokes: list[Stroke] = []
-    free = dict.fromkeys((*_WEIGHTS, BROKER), 0.0)
+    free = dict.fromkeys((*every, BROKER), 0.0)
     for at in sorted(chance.uniform(0.2, seconds) for _ in range(chance.randint(2, 5))):
-        able = [victim for victim in _WEIGHTS if free[victim] <= at]
-        weights = [_WEIGHTS[victim] for victim in able]
+        able = [victim for victim in every if free[victim] <= at]
+        weights = [every[victim] for victim in able]
         victim = chance.choices(able, weights)[0] if able else None
         back = at + chance.uniform(0.0, 1.5)
         action = chance.choices(list(_ACTIONS), list(_ACTIONS.values()))[0]
@@ -99,19 +113,20 @@ def draw(seed: int, number: int) -> Schedule:
     if chance.randrange(_BROKER_EVERY) == 0:
         at = chance.uniform(0.2, seconds)
         strokes.append(_stroke(at, at + chance.uniform(0.0, 1.0), BROKER, Action.KILL))
-    for spare, every in {
+    for spare, seldom in {
         SPARE_AGGREGATOR: _SCALED_EVERY,
         **dict.fromkeys(REPLICAS, _REPLICA_EVERY),
     }.items():
-        if chance.randrange(every) == 0:
+        if chance.randrange(seldom) == 0:
             strokes += _visit(chance, spare, seconds)
     return Schedule(
         seed=seed,
         number=number,
         queries=chance.randint(150, 300),
         seconds=seconds,
-        deadlines=(300, 800),
-        noised=chance.randrange(_NOISED_EVERY) == 0,
+        deadlines=(600, 2_500) if sums else (300, 800),
+        noised=chance.randrange(_NOISED_EVERY) == 0 and not sums,
+        protection=protection,
         strokes=tuple(sorted(strokes, key=lambda stroke: stroke.at)),
     )
 

@@ -76,7 +76,7 @@ class Given:
 
     answered: Answered
     model: str
-    prediction: NDArray[np.float64] | None
+    prediction: NDArray[np.float64] | None = field(repr=False)
     reason: Reason | None = None
     noise: Noise | None = None
     retry_ms: int | None = None

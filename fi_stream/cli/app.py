@@ -14,6 +14,7 @@ Exit codes:
     8    a query does not fit the task or the policy
     9    no result came by the deadline
     10   asked to stop, and what was in hand was not finished in time
+    11   an audit found that more is given away than is claimed
     130  stopped by Ctrl+C
 """
 
@@ -53,6 +54,8 @@ VERBS = {
     "participant": Verb("participant:participant", "Answer queries with a model of your own"),
     "aggregator": Verb("aggregator:aggregator", "Join the answers to results"),
     "helper": Verb("helper:helper", "Open secure sums, once for each query"),
+    "budget": Verb("budget:budget_app", "Show what clients used up, and give one of them more"),
+    "audit": Verb("audit:audit", "Try to tell two predictions apart by a participant's answers"),
     "ask": Verb("ask:ask", "Ask queries and print their results"),
     "tail": Verb("tail:tail", "Print a topic's events as they come, clear headers only"),
     "dead": Verb("dead:dead_app", "List, show and replay records that were refused"),
@@ -61,7 +64,8 @@ VERBS = {
 
 _EPILOG = (
     "Exit codes: 0 done, 1 a fault in fi_stream, 2 usage, 3 configuration, 4 model, 5 topics, "
-    "6 broker out of reach, 7 keys, 8 query, 9 no result, 10 stopped unfinished, 130 Ctrl+C."
+    "6 broker out of reach, 7 keys, 8 query, 9 no result, 10 stopped unfinished, 11 claim refuted, "
+    "130 Ctrl+C."
 )
 
 

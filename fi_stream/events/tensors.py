@@ -68,12 +68,12 @@ _MOST_ELEMENTS = 2**31
 
 
 class Tensor(Value):
-    """One named tensor as it travels."""
+    """One named tensor as it travels; its content shows in no repr, and so in no log or error."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     datatype: Annotated[Datatype, Field(strict=False)]
     shape: Annotated[tuple[_Axis, ...], Len(1, _MOST_AXES)]
-    data: bytes
+    data: Annotated[bytes, Field(repr=False)]
 
 
 def to_tensor(name: str, array: NDArray[np.generic]) -> Tensor | Refusal:

@@ -32,6 +32,7 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
 
 _FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 _Epsilon = Annotated[float, Ge(0.001), Le(32)]
+_Budget = Annotated[float, Gt(0), Le(1e9)]
 
 
 class Gives(StrEnum):
@@ -97,10 +98,11 @@ class ModelSection(Settings):
 
 
 class PrivacySection(Settings):
-    """`[privacy]`: the noise on each answer, and what one client may use up.
+    """`[privacy]`: the noise on each answer, and what clients may use up.
 
     `epsilon` is per row (with `delta` for Gaussian noise); `budget` is the epsilon that each
-    client may use up in all; `ledger` is the file that remembers it. With `weight_levels` above 1
+    client may use up in all, `budget_all` that all clients together may; `ledger` is the file that
+    remembers it. With `weight_levels` above 1
     randomised response tells how sure the model is, too. An aggregator needs the section where the
     policy has `noisy_max`: `epsilon` is then the most that it allows a row.
     """
@@ -108,7 +110,8 @@ class PrivacySection(Settings):
     mechanism: Mechanism
     epsilon: _Epsilon | None = None
     delta: Annotated[float, Ge(1e-15), Le(0.01)] | None = None
-    budget: Annotated[float, Gt(0), Le(1e9)] | None = None
+    budget: _Budget | None = None
+    budget_all: _Budget | None = None
     ledger: _FilePath | None = None
     weight_levels: Annotated[int, Ge(1), Le(16)] = 1
 
@@ -129,8 +132,8 @@ class PrivacySection(Settings):
         ]
         mistakes += [
             f"{key}: means nothing to mechanism {self.mechanism.value!r}; remove it"
-            for key in _EXAMPLES
-            if key in given and key not in needed
+            for key in (*_EXAMPLES, "budget_all")
+            if key in given and key not in needed and not (key == "budget_all" and needed)
         ]
         if self.weight_levels > 1 and self.mechanism is not Mechanism.RANDOMISED_RESPONSE:
             mistakes.append(
@@ -140,6 +143,11 @@ class PrivacySection(Settings):
             mistakes.append(
                 f"budget: {self.budget:g} does not pay for one row at epsilon {self.epsilon:g}; "
                 f"write {self.epsilon:g} or more"
+            )
+        if not mistakes and self.budget_all and self.budget and self.budget_all < self.budget:
+            mistakes.append(
+                f"budget_all: {self.budget_all:g} for all clients together is less than the "
+                f"{self.budget:g} of each; write {self.budget:g} or more, or lower budget"
             )
         refuse(mistakes)
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +29,7 @@ class Checked:
     [rows]) has no negative entry and adds up to 1, others hold nothing of meaning.
     """
 
-    probabilities: NDArray[np.float64]
+    probabilities: NDArray[np.float64] = field(repr=False)
     finite: NDArray[np.bool_]
     on_simplex: NDArray[np.bool_]
 

@@ -12,7 +12,7 @@ from fi_stream.privacy.selection import ShardVotes
 if TYPE_CHECKING:
     from fi_stream.federation.member import PrivacySection
     from fi_stream.federation.policy import Form
-    from fi_stream.privacy.draws import Source
+    from fi_stream.privacy.draws import NoiseSource
     from fi_stream.privacy.mechanisms import NoiseMechanism
 
 
@@ -21,7 +21,7 @@ def build(
     form: Form,
     classes: int,
     models: int = 1,
-    source: Source | None = None,
+    source: NoiseSource | None = None,
 ) -> NoiseMechanism:
     """The mechanism that a member file asks for.
 
@@ -47,7 +47,7 @@ def build(
 
 
 def _build(
-    privacy: PrivacySection, form: Form, classes: int, models: int, source: Source | None
+    privacy: PrivacySection, form: Form, classes: int, models: int, source: NoiseSource | None
 ) -> NoiseMechanism:
     epsilon, delta = privacy.epsilon or 0.0, privacy.delta or 0.0
     match privacy.mechanism:

@@ -56,11 +56,14 @@ class Places:
 Kind: TypeAlias = Offsets | Gaussians | Places
 
 
-class Source(Protocol):
+class NoiseSource(Protocol):
     """Gives out noise, each number once, wherever and whenever it was drawn."""
 
     def take(self, kind: Kind, count: int) -> NDArray[np.int64]:
-        """That many independent draws of a kind, which nobody gets again: int64 [count]."""
+        """That many independent draws of a kind, which nobody gets again: int64 [count].
+
+        Asking for none says that some of this kind will be wanted.
+        """
 
 
 def draw(kind: Kind, count: int) -> NDArray[np.int64]:

@@ -14,7 +14,19 @@ class Forgetful(Protocol):
         """Drop it, and any lock that another thread held at the fork."""
 
 
+class Busy(Protocol):
+    """Does something that must not be cut in two by a fork."""
+
+    def hold(self) -> None:
+        """Finish it, and begin nothing new."""
+
+    def let_go(self) -> None:
+        """Go on."""
+
+
 _bound: WeakSet[Forgetful] = WeakSet()
+_busy: WeakSet[Busy] = WeakSet()
+_held: list[Busy] = []
 
 
 def forget_in_children(owner: Forgetful) -> None:
@@ -22,9 +34,26 @@ def forget_in_children(owner: Forgetful) -> None:
     _bound.add(owner)
 
 
+def hold_while_forking(owner: Busy) -> None:
+    """Have `owner.hold()` called before this process forks, and `owner.let_go()` after it."""
+    _busy.add(owner)
+
+
+def _hold() -> None:
+    for owner in list(_busy):
+        owner.hold()
+        _held.append(owner)
+
+
+def _let_go() -> None:
+    while _held:
+        _held.pop().let_go()
+
+
 def _forget() -> None:
+    _held.clear()
     for owner in _bound:
         owner.forget()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_forget)

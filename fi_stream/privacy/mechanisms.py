@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from fi_stream.privacy.pool import Pools
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fi_stream.privacy.draws import Source
+    from fi_stream.privacy.draws import NoiseSource
 
 GRID = 2**16
 """Integer steps in 1.0 for Gaussian answers: rounding is far below any noise that we allow."""
@@ -35,7 +35,7 @@ class Released:
     """
 
     form: Form
-    values: NDArray[np.int64] | NDArray[np.float64]
+    values: NDArray[np.int64] | NDArray[np.float64] = field(repr=False)
     scale: int | None = None
 
 
@@ -109,7 +109,7 @@ class RandomisedResponse:
     form = Form.LABEL
 
     def __init__(
-        self, classes: int, epsilon: float, levels: int = 1, source: Source | None = None
+        self, classes: int, epsilon: float, levels: int = 1, source: NoiseSource | None = None
     ) -> None:
         calibration.check_epsilon(epsilon)
         self.levels = levels
@@ -118,6 +118,7 @@ class RandomisedResponse:
         self.cost = Charge.at_least(Unit.NANO_EPSILON, epsilon)
         self._kind = Offsets(self.categories, self.keep)
         self._source = source or Pools()
+        self._source.take(self._kind, 0)  # so that it is drawn ahead
 
     def release(self, probabilities: NDArray[np.float64]) -> Released:
         """Labels, int64 [rows]; with more than one level, label * levels + level."""
@@ -164,7 +165,7 @@ class DiscreteGaussian:
 
     form = Form.PROBABILITIES
 
-    def __init__(self, epsilon: float, delta: float, source: Source | None = None) -> None:
+    def __init__(self, epsilon: float, delta: float, source: NoiseSource | None = None) -> None:
         calibration.check_epsilon(epsilon)
         calibration.check_delta(delta)
         sensitivity = math.nextafter(math.sqrt(2 * GRID**2 + 2), math.inf)
@@ -176,6 +177,7 @@ class DiscreteGaussian:
         self.cost = Charge.at_least(Unit.NANO_RHO, math.nextafter(rho, math.inf))
         self._kind = Gaussians(self.sigma * GRID)
         self._source = source or Pools()
+        self._source.take(self._kind, 0)  # so that it is drawn ahead
 
     def release(self, probabilities: NDArray[np.float64]) -> Released:
         """Integers on the grid, int64 [rows, classes]; noise may take them below 0 or above 1."""

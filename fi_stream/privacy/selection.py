@@ -6,6 +6,7 @@ gives it to another, so no class changes by more than one.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from fi_stream.privacy.pool import Pools
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fi_stream.privacy.draws import Source
+    from fi_stream.privacy.draws import NoiseSource
 
 
 class NoisyMax:
@@ -46,7 +47,7 @@ class NoisyMax:
         self,
         epsilon: float,
         selection: Selection = Selection.PERMUTE_AND_FLIP,
-        source: Source | None = None,
+        source: NoiseSource | None = None,
     ) -> None:
         calibration.check_epsilon(epsilon)
         self.selection = selection
@@ -69,13 +70,13 @@ class NoisyMax:
         """
         order = np.argsort(-votes, axis=1, kind="stable")
         ordered = np.take_along_axis(votes, order, axis=1)
-        patterns, which = np.unique(ordered, axis=0, return_inverse=True)
-        places = np.empty(len(votes), dtype=np.int64)
-        for number, pattern in enumerate(patterns.tolist()):
-            rows = np.flatnonzero(which.ravel() == number)
-            kind = Places(self.selection, self.scale, tuple(pattern))
-            places[rows] = self._source.take(kind, len(rows))
-        labels: NDArray[np.int64] = np.take_along_axis(order, places[:, np.newaxis], axis=1)[:, 0]
+        alike: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, pattern in enumerate(ordered.tolist()):
+            alike[tuple(pattern)].append(row)
+        labels = np.empty(len(votes), dtype=np.int64)
+        for pattern, rows in alike.items():
+            kind = Places(self.selection, self.scale, pattern)
+            labels[rows] = order[rows, self._source.take(kind, len(rows))]
         return labels
 
 
@@ -96,7 +97,7 @@ class ShardVotes:
 
     form = Form.LABEL
 
-    def __init__(self, models: int, epsilon: float, source: Source | None = None) -> None:
+    def __init__(self, models: int, epsilon: float, source: NoiseSource | None = None) -> None:
         self._models = models
         self._noisy_max = NoisyMax(epsilon, source=source)
         self.cost = self._noisy_max.cost

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fi_stream.federation.member import PrivacySection
     from fi_stream.federation.policy import SecaggPolicy
     from fi_stream.privacy.accountant import Charge
+    from fi_stream.privacy.draws import NoiseSource
 
 CAP_STEPS: Final = GRID
 """The largest number of a contribution before its noise: a weight of 1."""
@@ -70,14 +71,20 @@ def refuse_own(policy: SecaggPolicy, privacy: PrivacySection) -> str | None:
 class SumNoise:
     """A participant's part in secure sums, and what it costs.
 
+    Args:
+        policy: the federation's.
+        source: of the noise; without one it is drawn here.
+
     Raises:
         ConfigError: epsilon or delta is out of range, or OpenDP is not installed.
     """
 
-    def __init__(self, policy: SecaggPolicy) -> None:
+    def __init__(self, policy: SecaggPolicy, source: NoiseSource | None = None) -> None:
         self._noise: WeightedGaussian | None = None
         if policy.epsilon is not None and policy.delta is not None:
-            self._noise = WeightedGaussian(policy.epsilon, policy.delta, policy.honest)
+            self._noise = WeightedGaussian(
+                policy.epsilon, policy.delta, policy.honest, source=source
+            )
 
     @property
     def cost(self) -> Charge | None:

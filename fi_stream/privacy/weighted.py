@@ -19,7 +19,7 @@ from fi_stream.privacy.pool import Pools
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fi_stream.privacy.draws import Source
+    from fi_stream.privacy.draws import NoiseSource
 
 
 def l2_sensitivity(cap: int) -> float:
@@ -76,7 +76,7 @@ class WeightedGaussian:
         delta: float,
         honest: int = 1,
         cap: float = 1.0,
-        source: Source | None = None,
+        source: NoiseSource | None = None,
     ) -> None:
         calibration.check_epsilon(epsilon)
         calibration.check_delta(delta)
@@ -89,6 +89,7 @@ class WeightedGaussian:
         self.sigma = whole / GRID
         self._kind = Gaussians(math.nextafter(whole / math.sqrt(honest), math.inf))
         self._source = source or Pools()
+        self._source.take(self._kind, 0)  # so that it is drawn ahead
 
     @property
     def part(self) -> float:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from fi_stream.aggregation.results import result_payloads
 from fi_stream.errors import BrokerError, TopicError
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
 from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
-from fi_stream.roles.central import central_noise
+from fi_stream.roles.central import central_noise, payloads_of
 from fi_stream.roles.dead_letters import DeadLetters
 from fi_stream.roles.health import watched
 from fi_stream.roles.joining import Joining
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fi_stream.aggregation.facts import Settled
-    from fi_stream.events.payloads import ResultPayload
     from fi_stream.federation.federation import Federation
     from fi_stream.roles.central import CentralNoise
     from fi_stream.roles.metrics import Board
@@ -78,9 +76,7 @@ async def run_aggregator(
         async with interruptible(stop):  # a broker that is down is waited for
             taking = take_seat(Role.AGGREGATOR, file, give_up_after)
             seat = await resources.enter_async_context(taking)
-        central = central_noise(seat.settings, seat.federation)
-        if central is not None:
-            resources.enter_context(central)
+        central = resources.enter_context(central_noise(seat, watch.board))
         dead = DeadLetters(seat)
         tally = Tally("aggregator", dead)
         keys = Keys(seat, tally)
@@ -215,7 +211,7 @@ class Aggregator:
             return
         topic, task = catalogue().results.name, self._seat.federation.task.hash
         events = []
-        for one, payload in zip(settled, await self._decide(settled), strict=True):
+        for one, payload in zip(settled, await payloads_of(settled, self._central), strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
             need = Need(asked.roster, asked.ask.protection, asked.client)
@@ -228,12 +224,6 @@ class Aggregator:
             now = self._seat.clock.now()
             for one in settled:
                 self._latency.took((now - one.asked.ask.created) / 1000)
-
-    async def _decide(self, settled: list[Settled]) -> list[ResultPayload]:
-        """What to say of each; charges and noise off the loop, for they touch the disk."""
-        if self._central is None:
-            return result_payloads(settled)
-        return await asyncio.to_thread(result_payloads, settled, self._central)
 
     async def _commit(self) -> None:
         """Keep, for whoever reads these partitions next, where to begin; its effects are known."""

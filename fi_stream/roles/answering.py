@@ -5,8 +5,9 @@ One forward pass for all; then for each query: check the prediction, charge, noi
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
+import hmac
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import ConfigError
@@ -21,9 +22,8 @@ from fi_stream.models.port import Source
 from fi_stream.models.probe import probe
 from fi_stream.models.sharded import Sharded
 from fi_stream.models.threads import available_threads, use_threads
-from fi_stream.privacy.budget import Budget
-from fi_stream.privacy.building import build
-from fi_stream.privacy.compatibility import refuse_privacy
+from fi_stream.privacy.stand_in import stand_in
+from fi_stream.roles.accounts import mechanism_of, privacy_of, terms_of
 from fi_stream.roles.parting import Parted, Parting
 
 if TYPE_CHECKING:
@@ -35,12 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fi_stream.federation.federation import Federation
-    from fi_stream.federation.member import MemberSettings, ModelSection, PrivacySection
-    from fi_stream.privacy.mechanisms import NoiseMechanism
+    from fi_stream.federation.member import MemberSettings, ModelSection
+    from fi_stream.privacy.draws import NoiseSource
     from fi_stream.sealing.gate import Verified
-
-BLOCK_ROWS = 1000
-"""Rows paid for ahead, so that the budget's file is not written for each answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +45,26 @@ class Asked:
     """A query that deserves a response: its inputs by name, or why they cannot be used."""
 
     event: Verified
-    inputs: dict[str, NDArray[np.generic]] | Refusal
+    inputs: dict[str, NDArray[np.generic]] | Refusal = field(repr=False)
 
 
 class Answering:
     """A participant's model, noise and budget; a context manager, for the budget's file.
+
+    Args:
+        settings: the member's.
+        federation: its federation.
+        source: of the noise; without one it is drawn here.
 
     Raises:
         ConfigError: `[model]` or `[privacy]` is missing or does not go with the policy.
         ModelError: the model cannot be loaded, or does not fit the task.
     """
 
-    def __init__(self, settings: MemberSettings, federation: Federation) -> None:
-        model, privacy = _sections(settings, federation)
+    def __init__(
+        self, settings: MemberSettings, federation: Federation, source: NoiseSource | None = None
+    ) -> None:
+        model, privacy = _model(settings), privacy_of(settings, federation)
         threads = available_threads(model.threads)
         use_threads(threads)
         self._classes = len(federation.task.classes)
@@ -71,13 +75,16 @@ class Answering:
         self._gives = Gives.PROBABILITIES if voters else model.gives
         probe(self._model, federation.task, self._gives)
         models = voters.models if voters else 1
-        self._noise = build(privacy, federation.policy.form, self._classes, models)
-        self._budget = _budget(privacy, self._noise)
+        self._noise = mechanism_of(privacy, federation, models, source)
+        terms = terms_of(privacy, self._noise)
+        self._budget = None if terms is None else terms.open()
+        self._faults: list[Refusal] = []
         self._parting: Parting | None = None
         if Protection.SECAGG in federation.policy.protections:
-            self._parting = Parting(settings.id, federation, privacy, self._budget)
+            self._parting = Parting(settings.id, federation, privacy, (self._budget, source))
         self._resources = ExitStack()
-        self._facts = {"model": self._model.version, "threads": str(threads)}
+        self._version = self._named(model)
+        self._facts = {"model": self._version, "threads": str(threads)}
 
     def __enter__(self) -> Self:
         if self._budget is not None:
@@ -94,37 +101,58 @@ class Answering:
 
     @property
     def version(self) -> str:
-        """The model's."""
-        return self._model.version
+        """The model's, as it travels in the clear header of each response."""
+        return self._version
 
     def facts(self) -> dict[str, str]:
         """What to print at start."""
         return self._facts
 
+    def take_faults(self) -> list[Refusal]:
+        """Why predictions since the last call could not be used, and stand-ins were noised."""
+        faults, self._faults = self._faults, []
+        return faults
+
     def answer(self, asked: Sequence[Asked]) -> list[Answer | Parted | Refusal]:
-        """An answer to each query, or the reason for abstaining."""
+        """An answer to each query, or the reason for abstaining.
+
+        Under noise no reason depends on the model: what it cannot answer is noised all the same.
+        """
         usable = [query.inputs for query in asked if not isinstance(query.inputs, Refusal)]
         predictions = iter(predict_each(self._model, usable, self._classes, self._gives))
-        return [
-            query.inputs
-            if isinstance(query.inputs, Refusal)
-            else self._release(query.event, next(predictions))
-            for query in asked
-        ]
+        with self._budget.at_once() if self._budget is not None else nullcontext():
+            return [
+                query.inputs
+                if isinstance(query.inputs, Refusal)
+                else self._release(query.event, next(predictions))
+                for query in asked
+            ]
+
+    def _named(self, model: ModelSection) -> str:
+        """The version that its owner gave, else a digest that says when the model changes.
+
+        Under noise it is one that only says this: the digest of a file tells which file it is.
+        """
+        version = self._model.version
+        if self._budget is None or model.version is not None:
+            return version
+        return hmac.digest(self._budget.salt(), version.encode(), "sha256").hex()[:12]
 
     def _release(
-        self, event: Verified, prediction: NDArray[np.float64] | Refusal
+        self, query: Verified, prediction: NDArray[np.float64] | Refusal
     ) -> Answer | Parted | Refusal:
         """Charge, then noise: in this order, so that a crash never gives an answer for nothing."""
+        rows, noise = query.header.ask.rows, None
         if isinstance(prediction, Refusal):
-            return prediction
-        if event.header.ask.protection == Protection.SECAGG and self._parting is not None:
-            return self._parting.part(event, prediction)
-        client = event.header.sender
-        rows, noise = len(prediction), None
+            if self._budget is None:
+                return prediction
+            self._faults.append(prediction)
+            prediction = stand_in(rows, self._classes, query.digest)
+        if query.header.ask.protection == Protection.SECAGG and self._parting is not None:
+            return self._parting.part(query, prediction)
         if self._budget is not None and self._noise.cost is not None:
             try:
-                spent = self._budget.spend(client, self._noise.cost.times(rows))
+                spent = self._budget.spend(query.header.sender, self._noise.cost.times(rows))
             except ConfigError as error:
                 # The ledger cannot be written now: nothing is given that is not on record.
                 return Refusal(Reason.OVERLOADED, str(error))
@@ -140,19 +168,13 @@ class Answering:
         )
 
 
-def _sections(
-    settings: MemberSettings, federation: Federation
-) -> tuple[ModelSection, PrivacySection]:
-    if settings.model is None or settings.privacy is None:
-        missing = "model" if settings.model is None else "privacy"
+def _model(settings: MemberSettings) -> ModelSection:
+    if settings.model is None:
         raise ConfigError(
-            f"{settings.directory / 'member.toml'}: a participant needs a [{missing}] section; "
+            f"{settings.directory / 'member.toml'}: a participant needs a [model] section; "
             "`fi-stream init DIR` writes an example."
         )
-    refusal = refuse_privacy(federation.policy, settings.privacy)
-    if refusal is not None:
-        raise ConfigError(f"[privacy] of {settings.id} and the policy of the federation: {refusal}")
-    return settings.model, settings.privacy
+    return settings.model
 
 
 def _source(model: ModelSection) -> Source:
@@ -164,10 +186,3 @@ def _source(model: ModelSection) -> Source:
         device=model.device,
         version=model.version,
     )
-
-
-def _budget(privacy: PrivacySection, noise: NoiseMechanism) -> Budget | None:
-    if noise.cost is None or privacy.budget is None or privacy.ledger is None:
-        return None
-    limit = noise.limit(privacy.budget)
-    return None if limit is None else Budget(privacy.ledger, limit, noise.cost.times(BLOCK_ROWS))

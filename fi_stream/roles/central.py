@@ -2,48 +2,70 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fi_stream.aggregation.results import Chosen
+from fi_stream.aggregation.results import Chosen, result_payloads
 from fi_stream.errors import ConfigError
 from fi_stream.events.payloads import Noise
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.privacy.budget import Budget
 from fi_stream.privacy.compatibility import refuse_aggregator
 from fi_stream.privacy.selection import NoisyMax
+from fi_stream.roles.accounts import BLOCK_ROWS
+from fi_stream.roles.noise import noise_drawn_ahead
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from fi_stream.federation.federation import Federation
-    from fi_stream.federation.member import MemberSettings, PrivacySection
+    from fi_stream.aggregation.facts import Settled
+    from fi_stream.events.payloads import ResultPayload
+    from fi_stream.federation.member import PrivacySection
     from fi_stream.federation.policy import NoisyMaxPolicy
-    from fi_stream.privacy.draws import Source
+    from fi_stream.privacy.draws import NoiseSource
+    from fi_stream.roles.metrics import Board
+    from fi_stream.roles.seat import Seat
     from fi_stream.values import MemberId
 
-_BLOCK_ROWS = 1000
-"""Rows paid for ahead, as a participant does."""
 
-
-def central_noise(
-    settings: MemberSettings, federation: Federation, source: Source | None = None
-) -> CentralNoise | None:
+@contextmanager
+def central_noise(seat: Seat, board: Board) -> Iterator[CentralNoise | None]:
     """What the policy wants of this aggregator; None where participants add the noise, or nobody.
+
+    Args:
+        seat: the aggregator's.
+        board: shows how much noise was not there in time.
 
     Raises:
         ConfigError: `[privacy]` does not go with the policy, or its ledger cannot be used.
     """
-    refusal = refuse_aggregator(federation.policy, settings.privacy)
+    settings, policy = seat.settings, seat.federation.policy
+    refusal = refuse_aggregator(policy, settings.privacy)
     if refusal is not None:
         raise ConfigError(f"[privacy] of {settings.id} and the policy of the federation: {refusal}")
-    policy, privacy = federation.policy.noisy_max, settings.privacy
-    if policy is None or privacy is None:
-        return None
-    return CentralNoise(policy, privacy, source)
+    if policy.noisy_max is None or settings.privacy is None:
+        yield None
+        return
+    with (
+        noise_drawn_ahead(settings, board) as source,
+        CentralNoise(policy.noisy_max, settings.privacy, source) as central,
+    ):
+        yield central
+
+
+async def payloads_of(
+    settled: Sequence[Settled], central: CentralNoise | None
+) -> list[ResultPayload]:
+    """What to say of each query; charges and noise off the loop, for they touch the disk."""
+    if central is None:
+        return result_payloads(settled)
+    return await asyncio.to_thread(result_payloads, settled, central)
 
 
 class CentralNoise:
@@ -56,7 +78,7 @@ class CentralNoise:
     """
 
     def __init__(
-        self, policy: NoisyMaxPolicy, privacy: PrivacySection, source: Source | None = None
+        self, policy: NoisyMaxPolicy, privacy: PrivacySection, source: NoiseSource | None = None
     ) -> None:
         if privacy.budget is None or privacy.ledger is None:
             raise ConfigError("[privacy] of an aggregator needs budget and ledger.")
@@ -64,7 +86,9 @@ class CentralNoise:
         self._noisy_max = NoisyMax(policy.epsilon, policy.mechanism, source)
         cost = self._noisy_max.cost
         limit = self._noisy_max.limit(privacy.budget)
-        self._budget = Budget(privacy.ledger, limit, cost.times(_BLOCK_ROWS))
+        of_all = privacy.budget_all
+        limit_all = None if of_all is None else self._noisy_max.limit(of_all)
+        self._budget = Budget(privacy.ledger, limit, cost.times(BLOCK_ROWS), limit_all)
 
     def __enter__(self) -> Self:
         self._budget.__enter__()

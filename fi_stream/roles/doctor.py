@@ -11,9 +11,10 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fi_stream.errors import FiStreamError
+from fi_stream.errors import ConfigError, FiStreamError
 from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
+from fi_stream.privacy.ledger import read as read_ledger
 from fi_stream.roles.seat import group_name
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.finding import Finding, ok, warning, wrong
@@ -120,10 +121,24 @@ def _of_directories(settings: MemberSettings) -> Iterator[Finding]:
         yield wrong("permissions", what, f"chmod 700 {keys}")
     ledger = settings.privacy and settings.privacy.ledger
     if ledger and ledger.parent.is_dir():
-        target = ledger if ledger.exists() else ledger.parent
-        if not os.access(target, os.W_OK):
+        yield from _of_ledger(ledger)
+
+
+def _of_ledger(ledger: Path) -> Iterator[Finding]:
+    # The directory, too: the journal of each write is beside the ledger.
+    for target in (ledger.parent, ledger):
+        if target.exists() and not os.access(target, os.W_OK):
             what = f"this user may not write the ledger {ledger}: every query would be refused"
             yield wrong("permissions", what, f"give the user of this process the right to {target}")
+            return
+    if ledger.exists():
+        if ledger.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            what = f"others may read {ledger}, which says who asked how much"
+            yield warning("permissions", what, f"chmod 600 {ledger}")
+        try:
+            read_ledger(ledger)
+        except ConfigError as error:
+            yield wrong("permissions", str(error), "as it says")
 
 
 async def _rights(setup: SetUp) -> list[Finding]:

@@ -50,6 +50,7 @@ class Leading:
         self._keys = keys
         self._tally = tally
         self._proposals: dict[int, Proposals] = {}
+        self._began = BrokerMillis(0)
         self.proposed = 0
         """Sets that were proposed."""
 
@@ -62,6 +63,7 @@ class Leading:
         """Own these partitions from now on; what was proposed before is joined again."""
         least = self._seat.federation.least_answers
         self._proposals = {number: Proposals(least) for number in partitions}
+        self._began = self._seat.clock.now()
 
     def sort(self, settled: Iterable[Settled]) -> tuple[list[Settled], list[Propose]]:
         """Of the queries whose answers are joined: those to be told, and sets to be proposed."""
@@ -93,7 +95,8 @@ class Leading:
             event = self._keys.gate.admit(record, "proposal")
             found = event if event is None or isinstance(event, Refusal) else self._refused(event)
             if isinstance(found, Refusal):
-                self._tally.refused(found, record)
+                if record.at >= self._began or found.reason.poison:
+                    self._tally.refused(found, record)  # what is read again is no news
             elif isinstance(found, Propose):
                 proposed.append(found)
             elif found is not None:

@@ -66,6 +66,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "sums": Family(
         Kind.COUNTER, "A helper's decisions on proposed sets", "verdict", (*Recorded, "refused")
     ),
+    "late_noise": Family(
+        Kind.COUNTER, "Draws of noise that were not there in time, and were made while one waited"
+    ),
     "answer_seconds": Family(
         Kind.HISTOGRAM, "From a query's append to the acknowledgement of its response"
     ),

@@ -21,6 +21,7 @@ from fi_stream.roles.dead_letters import DeadLetters
 from fi_stream.roles.health import watched
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.metrics import Latency
+from fi_stream.roles.noise import noise_drawn_ahead
 from fi_stream.roles.pace import Pace, Wanted, choose
 from fi_stream.roles.responding import needs, response
 from fi_stream.roles.runtime import background, interruptible
@@ -69,7 +70,8 @@ async def run_participant(
             seat = await resources.enter_async_context(taking)
         dead = DeadLetters(seat)
         tally = Tally("participant", dead)
-        answering = resources.enter_context(Answering(seat.settings, seat.federation))
+        source = resources.enter_context(noise_drawn_ahead(seat.settings, watch.board))
+        answering = resources.enter_context(Answering(seat.settings, seat.federation, source))
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
         what = Group(seat.group, (catalogue().queries.name,), Start.END)
@@ -179,6 +181,8 @@ class Participant:
     async def _pass(self, asked: Sequence[Asked], off_the_loop: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         answers = await loop.run_in_executor(off_the_loop, self._answering.answer, asked)
+        for fault in self._answering.take_faults():
+            self._tally.refused(fault)
         await self._respond(
             [
                 (query, self._abstain(query, answer) if isinstance(answer, Refusal) else answer)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fi_stream.federation.federation import Federation
     from fi_stream.federation.member import PrivacySection
     from fi_stream.privacy.budget import Budget
+    from fi_stream.privacy.draws import NoiseSource
     from fi_stream.sealing.gate import Verified
 
 
@@ -41,14 +42,18 @@ class Parting:
         me: the participant.
         federation: one whose policy has secure sums.
         privacy: what the member allows.
-        budget: the member's, None if it has none.
+        using: the member's budget, if it has one, and the source of its noise.
 
     Raises:
         ConfigError: the policy asks for more than the member allows.
     """
 
     def __init__(
-        self, me: str, federation: Federation, privacy: PrivacySection, budget: Budget | None
+        self,
+        me: str,
+        federation: Federation,
+        privacy: PrivacySection,
+        using: tuple[Budget | None, NoiseSource | None],
     ) -> None:
         policy = federation.policy.secagg
         if policy is None:
@@ -56,8 +61,8 @@ class Parting:
         if refusal := refuse_own(policy, privacy):
             raise ConfigError(f"[privacy] of {me} and the policy of the federation: {refusal}")
         self._me = me
-        self._noise = SumNoise(policy)
-        self._budget = budget
+        self._budget, source = using
+        self._noise = SumNoise(policy, source)
 
     def part(self, event: Verified, prediction: NDArray[np.float64]) -> Parted | Refusal:
         """Charge, then noise: in this order, so that a crash never gives an answer for nothing.

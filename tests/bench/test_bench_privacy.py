@@ -39,7 +39,8 @@ def test_a_folder_of_any_traces_becomes_a_list_a_table_and_a_picture(
     assert {one["trace"] for one in found} == {"mine_s1", "mine_s2"}
     keys = {"trace", "protection", "mechanism", "epsilon", "accuracy", "noiseless"}
     assert all(set(one) == keys for one in found)
-    lines = sum(len(method.protections) for method in METHODS)
+    told = [method for method in METHODS if method.mechanism != "noisy_max"]  # no shards here
+    lines = sum(len(method.protections) for method in told)
     assert len(found) == 2 * lines * len(EPSILONS)
     assert all(0 <= one["accuracy"] <= 1 for one in found)
     printed = capsys.readouterr().out
@@ -47,7 +48,7 @@ def test_a_folder_of_any_traces_becomes_a_list_a_table_and_a_picture(
     assert "permute_and_flip" in printed
     assert "mine: accuracy in %" in printed
     picture = (tmp_path / "out.svg").read_text()
-    assert picture.count("<polyline") == len(METHODS)
+    assert picture.count("<polyline") == len(told)
 
 
 def test_less_noise_is_more_accurate_up_to_what_the_rule_gives_without_any() -> None:
@@ -55,7 +56,10 @@ def test_less_noise_is_more_accurate_up_to_what_the_rule_gives_without_any() -> 
     labels = rng.integers(10, size=200)
     sure = np.full((5, 200, 10), 0.01)
     sure[:, np.arange(200), labels] = 0.91
-    found = list(measure(Trace("sure", sure, labels), Replaying(), (0.5, 32.0)))
+    shares = np.zeros((5, 200, 10))
+    shares[:, np.arange(200), labels] = 1.0
+    found = list(measure(Trace("sure", sure, labels, shares), Replaying(), (0.2, 32.0)))
+    assert {one.mechanism for one in found} == {method.mechanism for method in METHODS}
     assert {one.noiseless for one in found} == {1.0}
     for weak, strong in pairwise(found):
         if weak.epsilon < strong.epsilon and weak.mechanism == strong.mechanism:
@@ -97,12 +101,12 @@ def test_noise_is_the_same_again_only_after_rewinding() -> None:
     assert np.array_equal(source.take(kind, 100), np.concatenate([first, second]))
 
 
-# % of the two digits traces at epsilon 1, 4 and 16, delta 1e-5.
+# % of the two digits traces at epsilon 2 and 8, delta 1e-5.
 EXPECTED = {
-    ("trusted", "randomised_response"): (27, 87, 91),
-    ("trusted", "gaussian"): (16, 35, 82),
-    ("secagg", "gaussian"): (25, 70, 92),
-    ("trusted", "permute_and_flip"): (52, 89, 91),
+    ("trusted", "randomised_response"): (56, 90),
+    ("trusted", "gaussian"): (22, 60),
+    ("secagg", "gaussian"): (41, 87),
+    ("trusted", "permute_and_flip"): (80, 90),
 }
 
 
@@ -118,10 +122,10 @@ def test_recorded_digits_are_told_as_well_as_expected() -> None:
         one
         for trace in traces
         for source in [Replaying()]
-        for one in measure(trace, source, (1.0, 4.0, 16.0))
+        for one in measure(trace, source, (2.0, 8.0))
     ]
     for (protection, mechanism), percents in EXPECTED.items():
-        for epsilon, percent in zip((1.0, 4.0, 16.0), percents, strict=True):
+        for epsilon, percent in zip((2.0, 8.0), percents, strict=True):
             accuracy = mean(
                 one.accuracy
                 for one in found

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bench.crash.checker import Column, check, lateness, settled_by
 from bench.crash.history import History, Query, Response, Result, Span, Terms, Told
+from bench.crash.sums import name_of
 
 MEMBERS = ("p1", "p2", "p3")
 TERMS = Terms(participants=MEMBERS, quorum=2, bound_ms=2_000, edge_ms=25)
@@ -106,6 +107,63 @@ class TestWhatIsRight:
         stale = replace(QUERY, at=DEADLINE + 1)
         verdict = check(replace(GOOD, queries=(stale,), responses=(), results=()), TERMS)
         assert (verdict.queries, verdict.faults) == (0, ())
+
+
+SUMS = replace(TERMS, sums=True)
+SUM = replace(COMPLETE, members="set")
+KEPT = {name_of("client", "71", "64"): "set"}
+"""What the store has of a query whose id and digest are one byte each."""
+
+
+class TestSecureSums:
+    def faults(self, *results: Result, **more: object) -> list[Column]:
+        history = replace(GOOD, results=results, **more)  # type: ignore[arg-type]
+        return [fault.column for fault in check(history, SUMS).faults]
+
+    def test_one_sum_or_the_deadlines_word_in_whatever_order_has_no_fault(self) -> None:
+        late = replace(NO_QUORUM, at=DEADLINE + 1, missing={})
+        for results in ((SUM,), (SUM, SUM), (SUM, late), (late, SUM), (late, late)):
+            assert self.faults(*results) == []
+
+    def test_two_sets_of_one_query_are_found_wherever_they_stand(self) -> None:
+        smaller = Result(
+            "q", "d", START + 40, "partial", 0, (0.5, 0.5, 0.0), ("p1", "p2"),
+            {"p3": "bad_share"}, members="other",
+        )  # fmt: skip
+        late = replace(NO_QUORUM, at=DEADLINE + 1, missing={})
+        for results in ((SUM, smaller), (late, SUM, smaller), (smaller, late, SUM)):
+            assert Column.SECOND_SET in self.faults(*results)
+
+    def test_a_set_that_is_not_on_record_or_is_another_is_found(self) -> None:
+        query = replace(QUERY, id="71", digest="64")
+        answers = tuple(replace(one, query="71", digest="64") for one in ANSWERS)
+        told = replace(SUM, query="71", digest="64")
+        whole = {"queries": (query,), "responses": answers}
+        assert self.faults(told, **whole, recorded=KEPT) == []
+        other = dict.fromkeys(KEPT, "other")
+        for recorded in ({}, other):
+            assert self.faults(told, **whole, recorded=recorded) == [Column.SECOND_SET]
+
+    def test_a_sum_that_its_client_cannot_use_is_found(self) -> None:
+        unfit = Result("q", "d", START + 30, "", members="set", unfit="sum_out_of_range")
+        assert self.faults(unfit) == [Column.CONTRADICTION]
+
+    def test_a_label_that_is_not_the_contributors_is_found(self) -> None:
+        garbage = replace(SUM, shares=(0.9, 0.05, 0.05))
+        assert self.faults(garbage) == [Column.CONTRADICTION]
+        assert self.faults(replace(SUM, shares=(0.5, 0.25, 0.25))) == [Column.DOUBLED]
+
+    def test_a_member_whose_share_did_not_open_is_missing_by_the_helpers_word(self) -> None:
+        left = replace(
+            SUM, outcome="partial", at=DEADLINE - 10, shares=(0.5, 0.5, 0.0),
+            contributors=("p1", "p2"), missing={"p3": "bad_share"},
+        )  # fmt: skip
+        assert self.faults(left) == []
+        assert columns(replace(GOOD, results=(left,))) != []
+
+    def test_a_leader_that_gives_up_long_before_the_deadline_is_found(self) -> None:
+        early = replace(NO_QUORUM, at=START + 100, missing={})
+        assert self.faults(early) == [Column.CONTRADICTION]
 
 
 class TestWhatIsWrong:

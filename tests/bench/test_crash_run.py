@@ -13,6 +13,7 @@ from fi_stream.transport.apache import missing
 
 ROOT = Path(__file__).parents[2]
 SCHEDULES = 15
+SUMS = 5
 
 pytestmark = [
     pytest.mark.kafka,
@@ -38,8 +39,22 @@ def test_no_schedule_of_kills_breaks_a_promise(tmp_path: Path) -> None:
         assert whole[column] == 0
 
 
+def test_no_schedule_of_kills_breaks_a_promise_of_secure_sums(tmp_path: Path) -> None:
+    """The same, and no second set of any query is ever opened, nor a label that nobody gave."""
+    file = tmp_path / "crash.json"
+    many = ("--protection", "secagg", "--schedules", str(SUMS))
+    ended = crash(*many, "--json", str(file), "--traces", str(tmp_path))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    whole = json.loads(file.read_text("utf-8"))
+    assert whole["schedules"] == SUMS
+    assert whole["kills"]["helper"]
+    assert whole["outcomes"].get("complete", 0) > 5 * SUMS
+    for column in ("lost", "doubled", "late", "second_sets", "contradictions"):
+        assert whole[column] == 0
+
+
 def test_every_planted_fault_is_found_in_a_real_run() -> None:
     ended = crash("--planted")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "not found" not in ended.stdout
-    assert len(ended.stdout.splitlines()) == 3
+    assert len(ended.stdout.splitlines()) == 5

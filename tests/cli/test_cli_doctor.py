@@ -131,6 +131,23 @@ def test_a_file_that_others_may_change_is_told(stage: Stage, examine: Callable[.
     assert "everybody may write" in of(checks, "permissions")[0]
 
 
+def test_a_ledger_that_is_none_or_that_others_may_read_is_told(
+    broker: EmbeddedBroker, tmp_path: Path, examine: Callable[..., Any]
+) -> None:
+    policy = {"form": "label", "rules": ("hard",)}
+    privacy = staging.noise(2.0, 100.0)
+    stage = staging.build(tmp_path / "f", broker.bootstrap, privacy=privacy, policy=policy)
+    ledger = stage.file("p1").with_name("budget.ledger")
+    ledger.write_bytes(b"none")
+    ledger.chmod(0o644)
+    code, checks = examine(stage.file("p1"))
+    assert code == 3
+    said = of(checks, "permissions")
+    assert any("others may read" in each and "budget.ledger" in each for each in said)
+    assert any("cannot be used" in each for each in said)
+    assert ledger.read_bytes() == b"none"
+
+
 def test_a_password_that_others_may_read_is_a_warning(
     stage: Stage, examine: Callable[..., Any]
 ) -> None:

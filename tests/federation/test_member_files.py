@@ -96,6 +96,13 @@ def test_the_sections_hold_what_was_written(home: Path) -> None:
         ("budget = 100.0", "budget = -1", 18, "privacy.budget: should be greater"),
         ("budget = 100.0", "budget = nan", 18, "privacy.budget: should be"),
         ("budget = 100.0", "budget = 3.9", 18, "privacy.budget: 3.9 does not pay for one row"),
+        ("budget = 100.0", "budget = 100.0\nbudget_all = 99", 19, "privacy.budget_all: 99 for all"),
+        (
+            'mechanism = "gaussian"\nepsilon = 4.0\ndelta = 1e-6\nbudget = 100.0',
+            'mechanism = "none"\nbudget_all = 99',
+            16,
+            "privacy.budget_all: means nothing to mechanism 'none'",
+        ),
         ("[privacy]", "[limits]\nin_flight = 0\n[privacy]", 15, "limits.in_flight: should be"),
     ],
 )

@@ -176,6 +176,46 @@ def test_replicas_and_forks_share_one_limit_exactly(tmp_path: Path) -> None:
     assert at_least == at_most == answered == 7 * 1_000
 
 
+FORKED_WHILE_WRITING = """
+import json, os, sys, threading, time
+from pathlib import Path
+from fi_stream.privacy.accountant import Charge, Unit
+from fi_stream.privacy.budget import Budget, Spent
+
+path = Path(sys.argv[1])
+one = Charge(Unit.NANO_EPSILON, 7)
+budget = Budget(path, one.times(100_000), one)  # writes for each answer
+answered, done = 0, threading.Event()
+
+def answer():
+    global answered
+    while not done.is_set():
+        answered += isinstance(budget.spend("alice", one), Spent)
+        time.sleep(0.001)  # SQLite's lock is not fair: leave it to the child now and then
+
+writer = threading.Thread(target=answer, daemon=True)
+writer.start()
+children = 20
+for _ in range(children):
+    child = os.fork()
+    if child == 0:
+        ok = isinstance(budget.spend("alice", one), Spent)
+        budget.close()
+        os._exit(0 if ok else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+done.set()
+writer.join()
+budget.close()
+account = Budget(path, one.times(100_000), one).accounts()["alice"]
+print(json.dumps([account.at_least.amount, account.at_most.amount, (answered + children) * 7]))
+"""
+
+
+def test_a_fork_in_the_middle_of_a_charge_loses_none(tmp_path: Path) -> None:
+    at_least, at_most, answered = run(FORKED_WHILE_WRITING, tmp_path / "ledger")
+    assert at_least == at_most == answered
+
+
 def test_noise_is_given_out_once() -> None:
     drawn = iter(range(10**6))
     pool = Pool(lambda count: np.array([next(drawn) for _ in range(count)]), block=8)

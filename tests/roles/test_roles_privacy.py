@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import TYPE_CHECKING, Any
+import hashlib
+import os
+import shutil
+import signal
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from stage import names_of, noise, rows
+from stage import ODD, RAISES, names_of, noise, odd, rows
 
 from fi_stream import connect
 from fi_stream.errors import ConfigError
+from fi_stream.events.envelope import decode_envelope
+from fi_stream.events.refusals import Refusal
+from fi_stream.federation.changes import with_keys
+from fi_stream.federation.files import federation_toml, load_as
 from fi_stream.federation.policy import NoisyMaxPolicy
+from fi_stream.federation.roster import Role
+from fi_stream.models.files import short_hash
 from fi_stream.privacy.guarantee import EXAMPLE
+from fi_stream.privacy.ledger import read
 from fi_stream.roles.aggregator import run_aggregator
+from fi_stream.roles.answering import Answering
+from fi_stream.sealing.identity import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from stage import Stage
 
@@ -32,8 +47,14 @@ def ledger_of(stage: Stage, member: str) -> Path:
 
 def units(stage: Stage, member: str) -> int:
     """What alice used up at most, in billionths of epsilon."""
-    content: dict[str, Any] = json.loads(ledger_of(stage, member).read_text())
-    return content["clients"]["alice"]["reserved"]
+    return read(ledger_of(stage, member)).lines["alice"].reserved
+
+
+def stored(stage: Stage, member: str) -> dict[str, bytes]:
+    """Every file of a member's store: the ledger, and whatever SQLite keeps beside it."""
+    ledger = ledger_of(stage, member)
+    files = sorted(ledger.parent.glob(f"{ledger.name}*"))
+    return {file.name: hashlib.sha256(file.read_bytes()).digest() for file in files}
 
 
 async def test_a_result_declares_the_noise_and_what_it_adds_up_to_by_rows(
@@ -70,14 +91,13 @@ async def test_a_spent_budget_is_an_abstain_that_costs_nothing_and_outlives_a_re
         async with stage.running(*EVERYONE):
             for _ in range(3):
                 assert (await client.ask(rows(1))).outcome == "complete"
-            used_up = {member: ledger_of(stage, member).read_bytes() for member in EVERYONE[1:]}
+            used_up = {member: stored(stage, member) for member in EVERYONE[1:]}
             for _ in range(3):
                 result = await client.ask(rows(1))
                 assert result.outcome == "no_quorum"
                 assert result.missing == dict.fromkeys(EVERYONE[1:], "over_budget")
                 assert result.guarantee is None
-            for member, content in used_up.items():
-                assert ledger_of(stage, member).read_bytes() == content
+            assert {member: stored(stage, member) for member in EVERYONE[1:]} == used_up
             assert (await other.ask(rows(1))).outcome == "complete"
         async with stage.running(*EVERYONE):
             result = await client.ask(rows(1))
@@ -111,17 +131,134 @@ async def test_a_ledger_that_cannot_be_used_stops_the_answers_and_not_the_role(
     assert "the privacy ledger" in said["detail"]
 
 
-async def test_a_prediction_that_cannot_be_is_found_before_the_charge(
-    build: Callable[..., Stage],
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("np.full((len(x), 3), np.nan)", "not_finite"),
+        ("np.full((len(x), 3), 0.5)", "not_a_prediction"),
+        ("np.full((len(x) + 1, 3), 1 / 3)", "wrong_shape"),
+        ("[][0]", "model_failed"),
+    ],
+)
+async def test_under_noise_a_model_s_own_abstain_is_an_answer_like_any_other(
+    build: Callable[..., Stage], fault: str, reason: str
 ) -> None:
-    bad = "if (x[:, 3] == 77).any(): return np.full((len(x), 3), np.nan)"
-    stage = build(privacy=noise(2.0, 1000.0), policy=LABELS, models={"p1": bad})
-    drawn = rows(1)
-    drawn[:, 3] = 77
+    stage = build(privacy=noise(2.0, 1000.0), policy=LABELS, models={"p1": f"{ODD}return {fault}"})
+    async with stage.running(*EVERYONE) as running, connect(stage.file("alice")) as client:
+        result = await client.ask(odd(2))
+        assert (result.outcome, result.missing) == ("complete", {})
+        assert {one.member for one in result.contributors} == set(EVERYONE[1:])
+        assert units(stage, "p1") == units(stage, "p2") == 4_000_000_000
+        assert await running["p1"].stop() == {reason: 1}  # its operator sees it
+
+
+async def test_without_noise_it_is_said(build: Callable[..., Stage]) -> None:
+    stage = build(models={"p1": f"{ODD}return np.full((len(x), 3), np.nan)"})
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
-        assert (await client.ask(drawn)).missing == {"p1": "not_finite"}
-        assert json.loads(ledger_of(stage, "p1").read_text())["clients"] == {}
-        assert units(stage, "p2") > 0
+        assert (await client.ask(odd(1))).missing == {"p1": "not_finite"}
+
+
+def test_a_model_s_version_under_noise_says_only_when_it_changes(
+    build: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = build(privacy=noise(2.0, 1000.0), policy=LABELS)
+    file = stage.file("p1")
+    [model] = file.parent.glob("model_*.py")
+
+    def version(**changes: dict[str, object]) -> str:
+        settings, federation = load_as(Role.PARTICIPANT, file)
+        sections = {
+            name: getattr(settings, name).model_copy(update=u) for name, u in changes.items()
+        }
+        with Answering(settings.model_copy(update=sections), federation) as answering:
+            return answering.version
+
+    first = version()
+    assert version() == first
+    assert first != short_hash(model.read_bytes())  # which says what file it is
+    assert version(privacy={"ledger": tmp_path / "another"}) != first
+    assert version(model={"version": "7"}) == "7"
+    model.write_text(model.read_text() + "# better\n")
+    assert version() != first
+
+
+async def test_every_response_to_as_many_rows_has_one_length(build: Callable[..., Stage]) -> None:
+    privacy = noise(2.0, 12.0) + "\nbudget_all = 16"
+    stage = build(privacy=privacy, policy=LABELS, models={"p1": RAISES})
+    reasons: set[str | None] = set()
+    async with (
+        connect(stage.file("alice")) as alice,
+        connect(stage.file("bob")) as bob,
+        stage.running(*EVERYONE),
+    ):
+        for client, drawn in ((alice, rows(2)), (alice, odd(2)), (bob, rows(2))):
+            reasons |= set((await client.ask(drawn)).missing.values())
+        with closing(sqlite3.connect(ledger_of(stage, "p2"))) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            reasons |= set((await client.ask(rows(2), deadline=4.0)).missing.values())
+            other.rollback()
+        for client in (alice, bob):
+            reasons |= set((await client.ask(rows(2))).missing.values())
+        async with stage.wire("alice", Role.CLIENT, announce=False) as wire:
+            values = [record.value for record in await wire.kept("fi.responses")]
+    assert reasons == {"over_budget", "overloaded"}
+    sealed, whole = set(), defaultdict(set)
+    for value in values:
+        decoded = decode_envelope(value)
+        assert not isinstance(decoded, Refusal)
+        envelope, header = decoded
+        assert header.reply is not None
+        sealed.add(len(envelope.sealed))
+        whole[header.reply.client, header.reply.kind].add(len(value))
+    assert len(sealed) == 1
+    # All that differs is in the clear anyhow: how long the client's name is, and the kind's.
+    assert {kind for _, kind in whole} == {"answer", "abstain"}
+    assert all(len(lengths) == 1 for lengths in whole.values())
+
+
+async def test_colluding_clients_stay_within_the_budget_of_all(build: Callable[..., Stage]) -> None:
+    stage = build(privacy=noise(8.0, 24.0) + "\nbudget_all = 32", policy=LABELS)
+    async with connect(stage.file("alice")) as alice, connect(stage.file("bob")) as bob:
+        async with stage.running(*EVERYONE):
+            for client in (alice, bob, alice, bob):
+                assert (await client.ask(rows(1))).outcome == "complete"
+            for client in (alice, bob):  # each has 8 left of its own
+                result = await client.ask(rows(1))
+                assert result.missing == dict.fromkeys(EVERYONE[1:], "over_budget")
+        async with stage.running(*EVERYONE):
+            result = await bob.ask(rows(1))
+            assert result.missing == dict.fromkeys(EVERYONE[1:], "over_budget")
+
+
+async def test_another_model_does_not_renew_a_budget(build: Callable[..., Stage]) -> None:
+    stage = build(privacy=noise(8.0, 8.0), policy=LABELS)
+    async with connect(stage.file("alice")) as client:
+        async with stage.running(*EVERYONE):
+            first = await client.ask(rows(1))
+            assert first.outcome == "complete"
+        for member in EVERYONE[1:]:
+            [model] = stage.file(member).parent.glob("model_*.py")
+            renamed = model.with_stem(f"{model.stem}_better")
+            renamed.write_text(model.read_text() + "# better\n")
+            file = stage.file(member)
+            file.write_text(file.read_text().replace(f"{model.stem}:", f"{renamed.stem}:"))
+        async with stage.running(*EVERYONE):
+            result = await client.ask(rows(1))
+            assert result.missing == dict.fromkeys(EVERYONE[1:], "over_budget")
+
+
+async def test_other_keys_of_a_client_do_not_renew_its_budget(build: Callable[..., Stage]) -> None:
+    stage = build(privacy=noise(8.0, 8.0), policy=LABELS)
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        assert (await client.ask(rows(1))).outcome == "complete"
+    new = Identity.generate("alice")
+    shutil.rmtree(stage.file("alice").parent / "keys")
+    new.save(stage.file("alice").parent / "keys")
+    federation = with_keys(stage.federation, new.card(), revoked=True)
+    (stage.directory / "federation.toml").write_text(federation_toml(federation))
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        result = await client.ask(rows(1))
+        assert result.missing == dict.fromkeys(EVERYONE[1:], "over_budget")
 
 
 CENTRAL = {"form": "label", "rules": ("hard",), "early_exit": False}
@@ -199,3 +336,32 @@ async def test_how_sure_a_participant_is_counts_inside_its_noise(
         result = await client.ask(row)
     assert result.labels == ["cat"]
     assert result.guarantee.epsilon_query == pytest.approx(16.0)
+
+
+def drawing() -> set[int]:
+    """The processes that draw noise for a role of this process."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        for child in (task / "children").read_text().split():
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+            if b"fi_stream.privacy.drawing" in command:
+                found.add(int(child))
+    return found
+
+
+async def test_noise_that_is_killed_is_started_anew_and_ends_with_its_role(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(privacy=noise(8.0, 1e6), policy=LABELS)
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        assert (await client.ask(rows(1))).outcome == "complete"
+        first = drawing()
+        assert len(first) == 3
+        for pid in first:
+            os.kill(pid, signal.SIGKILL)
+        for _ in range(20):
+            assert (await client.ask(rows(200))).outcome == "complete"
+            await asyncio.sleep(0.05)
+        assert len(drawing() - first) == 3
+    assert drawing() == set()
+    assert {one["code"] for one in stage.events("noise.restarted")} == {-signal.SIGKILL}

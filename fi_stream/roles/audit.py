@@ -1,0 +1,94 @@
+"""A participant's answering path put to the test: a game with its own noise, from end to end.
+
+A federation of its own, on an embedded broker: the participant runs as it always does, with the
+`[privacy]` of its member.toml and another model, which gives one of two predictions as the query
+says. Somebody with the aggregator's keys reads the answers and guesses (`privacy/distinguishing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fi_stream.errors import ConfigError
+from fi_stream.federation.files import load_as
+from fi_stream.federation.roster import Role
+from fi_stream.privacy.accountant import Charge, Unit
+from fi_stream.privacy.calibration import epsilon_of
+from fi_stream.privacy.distinguishing import Claim, judge
+from fi_stream.privacy.guesses import neighbours
+from fi_stream.roles.accounts import mechanism_of, privacy_of
+from fi_stream.roles.audit_game import play, write
+from fi_stream.transport.embedded import EmbeddedBroker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fi_stream.federation.federation import Federation
+    from fi_stream.federation.member import PrivacySection
+    from fi_stream.privacy.distinguishing import Verdict
+
+FEWEST, MOST = 20_000, 200_000
+"""Answers that are asked for when nobody says how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What came of it: whose answers, under which mechanism, and the verdict."""
+
+    member: str
+    mechanism: str
+    verdict: Verdict
+
+
+def enough(epsilon: float) -> int:
+    """How many answers show a claim to be twice too low, where that many can be had."""
+    return int(min(MOST, max(FEWEST, 40 * np.exp(min(epsilon, 20.0)))))
+
+
+async def audit(
+    file: Path, answers: int | None = None, told: Callable[[int, int], None] | None = None
+) -> Audited:
+    """Play the game with a participant's noise.
+
+    Args:
+        file: its member.toml; its keys, model, ledger and broker are not touched.
+        answers: how many rows to ask; by the claim when not given.
+        told: is called with how many answers have come, and of how many.
+
+    Raises:
+        ConfigError: it is no participant, or promises nothing.
+        NoResult: the participant does not answer.
+    """
+    settings, federation = load_as(Role.PARTICIPANT, file)
+    privacy = privacy_of(settings, federation)
+    claim = _claim(file, privacy, federation)
+    rows = answers or enough(claim.epsilon)
+    with tempfile.TemporaryDirectory(prefix="fi-stream-audit-") as home, EmbeddedBroker() as broker:
+        predictions = neighbours(len(federation.task.classes))
+        game = write(Path(home), broker.bootstrap, federation, privacy, predictions)
+        played = await play(game, rows, predictions, told)
+    verdict = await asyncio.to_thread(judge, played, claim)
+    return Audited(settings.id, privacy.mechanism.value, verdict)
+
+
+def _claim(file: Path, privacy: PrivacySection, federation: Federation) -> Claim:
+    noise = mechanism_of(privacy, federation)
+    if noise.cost is None or privacy.epsilon is None:
+        raise ConfigError(
+            f"{file}: mechanism {privacy.mechanism.value!r} under [privacy] promises nothing, so "
+            "there is nothing to audit: whoever reads an answer has the prediction itself."
+        )
+    delta = privacy.delta or 0.0
+    if noise.cost.unit is Unit.NANO_EPSILON:
+        return Claim(privacy.epsilon, delta)
+
+    def rho_epsilon(rho: float) -> float:
+        return epsilon_of(Charge.at_most(Unit.NANO_RHO, rho), delta)
+
+    return Claim(privacy.epsilon, delta, noise.cost.value, rho_epsilon)
