@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from fi_stream.errors import FiStreamError
 from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
-from fi_stream.roles.seat import group_name
+from fi_stream.roles.seat import group_name, topics_of
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.finding import Finding, ok, warning, wrong
 from fi_stream.transport.rights import DESCRIBE, READ, WRITE, rights
@@ -61,7 +61,7 @@ def examine_permissions(setup: SetUp) -> list[Finding]:
 async def examine_topics(setup: SetUp) -> list[Finding]:
     """The topics, the size of events that they take, and what this member may do with them."""
     topics, connection = catalogue(), setup.connection
-    needed = (topics.queries, topics.responses, topics.results, topics.keys)
+    needed = topics_of(setup.federation)
     try:
         async with asyncio.timeout(WITHIN):
             observed = await show(connection)
@@ -118,12 +118,16 @@ def _of_directories(settings: MemberSettings) -> Iterator[Finding]:
     if keys.is_dir() and keys.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         what = f"others may write in {keys}, and so put other keys there"
         yield wrong("permissions", what, f"chmod 700 {keys}")
-    ledger = settings.privacy and settings.privacy.ledger
-    if ledger and ledger.parent.is_dir():
-        target = ledger if ledger.exists() else ledger.parent
-        if not os.access(target, os.W_OK):
-            what = f"this user may not write the ledger {ledger}: every query would be refused"
-            yield wrong("permissions", what, f"give the user of this process the right to {target}")
+    for name, file, else_ in (
+        ("ledger", settings.privacy and settings.privacy.ledger, "every query would be refused"),
+        ("store", settings.helper and settings.helper.store, "no sum would be released"),
+    ):
+        if file and file.parent.is_dir():
+            target = file if file.exists() else file.parent
+            if not os.access(target, os.W_OK):
+                what = f"this user may not write the {name} {file}: {else_}"
+                fix = f"give the user of this process the right to {target}"
+                yield wrong("permissions", what, fix)
 
 
 async def _rights(setup: SetUp) -> list[Finding]:
