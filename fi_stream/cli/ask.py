@@ -21,7 +21,7 @@ def ask(
     deadline: Annotated[float, typer.Option(help="Seconds by which a result must be there.")] = 1.0,
     rule: Annotated[str | None, typer.Option(help="How to join the answers.")] = None,
     protection: Annotated[
-        str | None, typer.Option(help="Who may see each answer: trusted or blind.")
+        str | None, typer.Option(help="Who may see each answer: trusted, blind or secagg.")
     ] = None,
     together: Annotated[
         bool, typer.Option("--together", help="Ask all rows as one query, not one query a row.")

@@ -18,11 +18,9 @@ def demo(
     ] = 8.0,
     participants: Annotated[int, typer.Option(help="How many there are.")] = 5,
     protection: Annotated[
-        str,
-        typer.Option(
-            help="Who may see each answer: trusted, blind or secagg; a table compares them."
-        ),
-    ] = "trusted",
+        str | None,
+        typer.Option(help="trusted (the default), blind or secagg; then all three are compared."),
+    ] = None,
     apache: Annotated[
         bool, typer.Option("--apache", help="On Apache Kafka (needs java and mvn).")
     ] = False,
@@ -47,7 +45,8 @@ def demo(
         Division(participants=participants, alpha=alpha),
         None if math.isinf(epsilon) else epsilon,
         apache,
-        level_of(protection),
+        level_of(protection or "trusted"),
+        every_level=protection is not None,
     )
     from rich.console import Console
 

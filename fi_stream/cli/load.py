@@ -22,7 +22,7 @@ def load(
     deadline: Annotated[float, typer.Option(help="Seconds by which a result must be there.")] = 1.0,
     rule: Annotated[str | None, typer.Option(help="How to join the answers.")] = None,
     protection: Annotated[
-        str | None, typer.Option(help="Who may see each answer: trusted or blind.")
+        str | None, typer.Option(help="Who may see each answer: trusted, blind or secagg.")
     ] = None,
     in_flight: Annotated[
         int, typer.Option(min=1, help="Most queries unsettled at once; beyond, none are sent.")

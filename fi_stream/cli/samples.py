@@ -35,7 +35,9 @@ def federation(name: str, cards: Mapping[Card, Role], signing_key: bytes) -> Fed
         Member(**card.model_dump(), roles=frozenset({role})) for card, role in cards.items()
     )
     participants = sum(role is Role.PARTICIPANT for role in cards.values())
-    policy = Policy(quorum=participants // 2 + 1)
+    policy = Policy(
+        protections=(Protection.TRUSTED, Protection.BLIND), quorum=participants // 2 + 1
+    )
     if Role.HELPER in cards.values():
         policy = Policy(
             quorum=policy.quorum,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fi_stream.roles.result import Result
 
-COMPARED = 100
+COMPARED = 60
 """Queries under each level that was not asked for; the one that was has them all."""
 
 

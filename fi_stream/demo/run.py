@@ -38,13 +38,17 @@ NOISELESS_RULE = "soft"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the demo is asked to show; `epsilon` is of each query, None for no noise."""
+    """What the demo is asked to show; `epsilon` is of each query, None for no noise.
+
+    With `every_level` it compares all of them, also those that need a federation of their own.
+    """
 
     queries: int
     division: Division
     epsilon: float | None
     apache: bool
     protection: Protection = Protection.TRUSTED
+    every_level: bool = False
 
 
 def run_demo(settings: Settings, console: Console, clock: Clock) -> Report:
@@ -58,6 +62,7 @@ def run_demo(settings: Settings, console: Console, clock: Clock) -> Report:
     together = groups(
         settings.protection, settings.epsilon, settings.queries, division.participants
     )
+    together = together if settings.every_level else together[:1]
     made = _train(division, console)
     asked = queries(made.test, settings.queries)
     progress = Progress(

@@ -80,7 +80,12 @@ def _accuracies(report: Report) -> Table:
 
 
 def _levels(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    every = all(protection in report.levels for protection in Protection)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=None if every else "--protection LEVEL compares every level there is",
+        caption_justify="left",
+    )
     table.add_column("protection", no_wrap=True, overflow="crop")
     for name in ("asked", "right", "p50", "p99", "bytes each"):
         table.add_column(name, justify="right", overflow="fold")

@@ -192,7 +192,7 @@ class Client:
             rows: an array of one row [*input] or many [rows, *input], or a mapping of them.
             deadline: seconds from now by which the result must be there.
             rule: how to join the answers; the federation's first rule if not given.
-            protection: who may see each answer, "trusted" or "blind"; the federation's first one if
+            protection: who may see each answer: trusted, blind or secagg; the federation's first if
                 not given.
             query_id: the id of an earlier query, or a UUID of version 7 of your own.
 

@@ -89,6 +89,7 @@ class Result:
             "outcome": None if self.outcome is None else self.outcome.value,
             "reason": None if self.reason is None else self.reason.value,
             "rule": self.ask.rule,
+            "protection": self.ask.protection,
             "labels": self.labels,
             "scores": None
             if decided is None

@@ -92,6 +92,30 @@ async def test_no_result_is_code_9_and_a_wrong_query_code_8(tmp_path: Path) -> N
         assert (stranger.code, "p1 is no client" in stranger.err) == (3, True)
 
 
+async def test_the_protection_is_chosen_by_the_query_within_the_policy(tmp_path: Path) -> None:
+    policy = {"policy": {"protections": ("trusted", "blind")}}
+    piped = json.dumps(DRAWN.tolist()).encode()
+    async with staging.at_work(tmp_path / "federation", *EVERYONE, **policy) as stage:
+        alice, measured = stage.file("alice"), tmp_path / "load.json"
+        quick = ("--deadline", "10", "--protection", "blind")
+        asked = await fi_stream("ask", alice, "--json", *quick, stdin=piped)
+        assert (asked.code, asked.err) == (0, "")
+        for result, name in zip(asked.results(), names_of(DRAWN), strict=True):
+            assert (result["outcome"], result["labels"]) == ("complete", [name])
+            assert result["protection"] == "blind"
+        words = await fi_stream("ask", alice, *quick, stdin=piped)
+        assert words.out.count("the aggregator sees no answer") == 3
+        rate = ("--rate", "20", "--duration", "1", "--json", measured)
+        assert (await fi_stream("load", alice, *rate, *quick)).code == 0
+        assert json.loads(measured.read_text())["outcomes"]["complete"] > 0
+        for verb in (("ask",), ("load", *rate[:4])):
+            wrong = await fi_stream(
+                verb[0], alice, *verb[1:], "--protection", "secagg", stdin=piped
+            )
+            assert wrong.code == 8
+            assert "protection 'secagg' is not in the policy: trusted, blind" in wrong.err
+
+
 async def test_a_query_is_found_or_asked_again_by_its_id(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", DRAWN[:1])
     np.save(tmp_path / "three.npy", DRAWN)
