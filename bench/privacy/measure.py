@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from bench.privacy.replaying import Replaying, Silent
+from bench.privacy.traces import SHARDS
 from fi_stream.aggregation.evaluate import one_hot
 from fi_stream.aggregation.rules import rule
 from fi_stream.aggregation.ties import labels_of
 from fi_stream.federation.policy import Protection, Selection
 from fi_stream.privacy.mechanisms import GRID, DiscreteGaussian, RandomisedResponse
-from fi_stream.privacy.selection import NoisyMax
+from fi_stream.privacy.selection import NoisyMax, ShardVotes
 from fi_stream.privacy.weighted import WeightedGaussian
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def measure(
     """Every method at every epsilon on one trace."""
     sample = trace.at(_rows(trace))
     for method in METHODS:
+        if method.run is _votes_of_shards and trace.shares is None:
+            continue
         noiseless = _accuracy(trace, _without_noise(method, trace))
         for epsilon in epsilons:
             source.rewind()
@@ -126,6 +129,14 @@ def _gaussian_on_the_sum(trace: Trace, epsilon: float, source: NoiseSource) -> L
     return labels_of(whole[:, :classes].astype(np.float64), _digests(rows), [1] * rows)
 
 
+def _votes_of_shards(trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
+    """Epsilon is of one example of a participant's data here, and not of its whole answer."""
+    shares = np.empty(0) if trace.shares is None else trace.shares
+    mechanism = ShardVotes(SHARDS, epsilon, source)
+    said = [mechanism.release(each).values.astype(np.int64) for each in shares]
+    return _decided("hard", np.stack([one_hot(labels, shares.shape[2]) for labels in said]))
+
+
 def _noisy_max(selection: Selection, trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
     classes = trace.probabilities.shape[2]
     votes = [one_hot(each.argmax(axis=1), classes) for each in trace.probabilities]
@@ -160,6 +171,7 @@ METHODS: Final = (
         "hard",
         partial(_noisy_max, Selection.EXPONENTIAL),
     ),
+    Method("noisy_max", (Protection.TRUSTED, Protection.BLIND), None, _votes_of_shards),
 )
 
 

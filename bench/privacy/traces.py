@@ -19,14 +19,22 @@ if TYPE_CHECKING:
 ALPHAS, SEEDS = (0.1, 0.5), (0, 1)
 """How the digits are divided when there is no trace to read."""
 
+SHARDS = 10
+"""Models of each participant that vote, each trained on its own part of the participant's data."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """`probabilities` [participants, rows, classes], each row on the simplex; `labels` [rows]."""
+    """`probabilities` [participants, rows, classes], each row on the simplex; `labels` [rows].
+
+    `shares`, of the same shape, is how many of a participant's models vote for a class, where it
+    has several.
+    """
 
     name: str
     probabilities: NDArray[np.float64]
     labels: NDArray[np.int64]
+    shares: NDArray[np.float64] | None = None
 
     @property
     def group(self) -> str:
@@ -36,7 +44,8 @@ class Trace:
 
     def at(self, rows: NDArray[np.int64]) -> Trace:
         """These rows, in this order; a row may come more than once."""
-        return Trace(self.name, self.probabilities[:, rows], self.labels[rows])
+        shares = None if self.shares is None else self.shares[:, rows]
+        return Trace(self.name, self.probabilities[:, rows], self.labels[rows], shares)
 
 
 def read_traces(folder: Path) -> list[Trace]:
@@ -55,18 +64,30 @@ def read_traces(folder: Path) -> list[Trace]:
 
 
 def trained_traces() -> list[Trace]:
-    """Traces of the demo's participants on digits, trained now or kept from an earlier run."""
+    """Traces of the demo's participants on digits, trained now; the whole models may be kept ones.
+
+    Beside its own model each participant has `SHARDS` on disjoint parts of its digits.
+    """
     # here, because torch and scikit-learn are needed for nothing else
-    from fi_stream.demo.data import Division  # noqa: PLC0415
-    from fi_stream.demo.training import trained  # noqa: PLC0415
+    from fi_stream.demo.data import Division, divide, load_digits  # noqa: PLC0415
+    from fi_stream.demo.training import train, trained  # noqa: PLC0415
 
     traces = []
     for alpha in ALPHAS:
         for seed in SEEDS:
-            made = trained(Division(alpha=alpha, seed=seed))
+            division = Division(alpha=alpha, seed=seed)
+            made = trained(division)
             said = [network.probabilities(made.test.images) for network in made.networks]
+            shares = []
+            for own in divide(load_digits(), division)[0]:
+                shards = [own.at(part) for part in np.array_split(np.arange(len(own)), SHARDS)]
+                models = [train(shard, seed) for shard in shards]
+                best = [one.probabilities(made.test.images).argmax(axis=1) for one in models]
+                votes = np.equal(np.stack(best)[:, :, np.newaxis], np.arange(said[0].shape[1]))
+                shares.append(votes.mean(axis=0))
             name = f"digits_K{len(said)}_a{alpha:g}_s{seed}"
-            traces.append(Trace(name, np.stack(said).astype(np.float64), made.test.labels))
+            together = np.stack(said).astype(np.float64)
+            traces.append(Trace(name, together, made.test.labels, np.stack(shares)))
     return traces
 
 
