@@ -42,7 +42,10 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result: the label and the share of each class, who is in it, and why others are not."""
+    """One result: the label and the share of each class, who is in it, and why others are not.
+
+    `reason` is why the query was rejected.
+    """
 
     query: str
     digest: str
@@ -52,6 +55,7 @@ class Result:
     shares: tuple[float, ...] = ()
     contributors: tuple[str, ...] = ()
     missing: Mapping[str, str | None] = field(default_factory=dict)
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ class Opened:
             shares=() if decided is None else tuple(float(s) for s in decided.scores[0]),
             contributors=tuple(contributor.member for contributor in read.contributors),
             missing=silent,
+            reason=None if read.reason is None else read.reason.value,
         )
 
     def _verified(self, event: Verified | Refusal | None) -> Verified | None:

@@ -15,7 +15,7 @@ from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fi_stream.values import Instant, MemberId
 
@@ -55,6 +55,7 @@ class Join:
         self._opened: deque[tuple[int, Key]] = deque()
         self._held: deque[tuple[int, Key]] = deque()
         self._orphans: Counter[str] = Counter()
+        self._spared: set[bytes] = set()
         self._open = 0
 
     @property
@@ -88,6 +89,7 @@ class Join:
             return None, [Refusal(Reason.DUPLICATE if same else Reason.REPLAYED, asked.client)]
         entry, early = self._adopt(asked, closes, ends)
         self._open += 1
+        self._spared.discard(asked.ask.query)
         heapq.heappush(self._closing, (closes, asked.key))
         self._opened.append((asked.offset, asked.key))
         refused = []
@@ -180,6 +182,20 @@ class Join:
         self._open += 1
         return self._close(asked, entry, Outcome.REJECTED, reason)
 
+    def spare(self, asked: Asked, clients: Iterable[MemberId]) -> None:
+        """Let the answers to a rejected query be passed over by its id alone.
+
+        Not if any of `clients` asked something else under that id: whoever copies the id of another
+        must not cost it its answers.
+        """
+        query = asked.ask.query
+        if not any((each, query) in self._entries for each in clients if each != asked.client):
+            self._spared.add(query)
+
+    def spared(self, query: bytes | None) -> bool:
+        """Whether whatever answers this id is of no use to anybody."""
+        return query in self._spared
+
     def due(self, now: Instant, most: int | None = None) -> list[Settled]:
         """Settle the queries whose time has come, or the first `most`; forget what is over."""
         settled: list[Settled] = []
@@ -192,6 +208,7 @@ class Join:
                 settled.append(self._close(entry.asked, entry, self._outcome(entry, "deadline")))
             else:
                 self._orphans.subtract(entry.given.keys())
+                self._spared.discard(key[1])
                 del self._entries[key]
         return settled
 

@@ -51,9 +51,6 @@ WAITING = 0.01
 DRAINING = 0.002
 """The same while answers are read that came before a deadline which has just passed."""
 
-LONGEST_DRAIN = 2.0
-"""Seconds after which a query closes, although not all that came before its deadline is read."""
-
 COMMIT_EVERY = 1.0
 """Seconds between two commits of the marks."""
 
@@ -121,7 +118,7 @@ class Aggregator:
         self._keys = keys
         self._reader = reader
         self._joining = Joining(seat, keys.gate, tally)
-        self._draining: dict[int, _Drain] = {}
+        self._draining: dict[int, Drain] = {}
         self._next_commit = seat.clock.monotonic()
         self.outcomes: Counter[str] = Counter()
         self._progress = progress
@@ -157,6 +154,8 @@ class Aggregator:
         now = self._seat.clock.monotonic()
         joins = self._joining.joins.values()
         due = [when for join in joins if (when := join.next_close()) is not None]
+        if (decision := self._joining.next_decision) is not None:
+            due.append(decision)
         most = WAITING if self._keys.gate.waiting or not joins else IDLE
         return max(0.0, min([most, *(when - now for when in due)]))
 
@@ -175,12 +174,12 @@ class Aggregator:
         if fresh:
             topic = catalogue().responses.name
             ends = await self._ends([Partition(topic, number) for number in fresh])
-            self._draining |= {each.number: _Drain(now, end) for each, end in ends.items()}
+            self._draining |= {each.number: Drain(now, end) for each, end in ends.items()}
         if self._draining:
             at = await self._reader.starts()
             for number, drain in list(self._draining.items()):
                 read = at.get(Partition(catalogue().responses.name, number), 0)
-                if read >= drain.end or now >= drain.moment + LONGEST_DRAIN:
+                if read >= drain.end:
                     closed = joins[number].due(drain.moment, MOST_AT_ONCE)
                     settled += closed
                     if len(closed) < MOST_AT_ONCE:
@@ -288,7 +287,7 @@ class Aggregator:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drain:
+class Drain:
     """Queries that were due at `moment` settle when responses are read up to `end`."""
 
     moment: Instant

@@ -46,16 +46,10 @@ def wanted(federation: Federation, rows: Rows, deadline: float, rule: str | None
     return Wanted(inputs, count, rule, seconds)
 
 
-def seal(
-    seat: Seat, epoch: OwnEpoch, query: bytes, partition: int, what: Wanted
-) -> tuple[Ask, Sealed]:
-    """Seal a query under this id, from now on.
-
-    Raises:
-        QueryError: it is larger than the policy allows.
-    """
+def ask_of(seat: Seat, query: bytes, partition: int, what: Wanted) -> Ask:
+    """A query under this id, asked now."""
     now = seat.clock.now()
-    ask = Ask(
+    return Ask(
         query=query,
         partition=partition,
         rule=what.rule,
@@ -64,11 +58,19 @@ def seal(
         created=now,
         deadline=BrokerMillis(now + round(what.seconds * 1000)),
     )
+
+
+def seal(seat: Seat, epoch: OwnEpoch, ask: Ask, what: Wanted) -> Sealed:
+    """Seal a query.
+
+    Raises:
+        QueryError: it is larger than the policy allows.
+    """
     sealed = epoch.seal(ask, None, frame(QueryPayload(inputs=what.inputs)))
     most = seat.federation.policy.limits.max_message_bytes
     if len(sealed.value) > most:
         raise QueryError(f"{len(sealed.value)} bytes, and an event may have {most}: ask fewer rows")
-    return ask, sealed
+    return sealed
 
 
 def _checked_deadline(seconds: float, most_ms: int) -> float:

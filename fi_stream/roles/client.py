@@ -7,15 +7,14 @@ import secrets
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import NoResult, QueryError
-from fi_stream.events.payloads import ResultPayload
+from fi_stream.events.payloads import Outcome, ResultPayload
 from fi_stream.events.query_id import new_query_id, partition_of, read_query_id
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
-from fi_stream.roles.asking import seal, wanted
+from fi_stream.roles.asking import ask_of, seal, wanted
 from fi_stream.roles.health import Watch, watched
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.labels import tool_labels
@@ -26,6 +25,7 @@ from fi_stream.roles.runtime import background
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.streaming import streamed
 from fi_stream.roles.tally import Tally
+from fi_stream.roles.window import Window
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
 from fi_stream.values import BrokerMillis, Instant
@@ -135,6 +135,7 @@ class _Open:
     asked: Instant
     result: Posted
     timer: asyncio.TimerHandle
+    number: int
 
 
 class Client:
@@ -146,6 +147,8 @@ class Client:
         self._tally = tally
         self._partition, self._partitions = place
         self._open: dict[bytes, _Open] = {}
+        self._window = Window(MOST_OPEN)
+        self._finished = asyncio.Event()
         self._sought: set[bytes] = set()
         self._lookups = asyncio.Semaphore(LOOKUPS)
         self._outbox: list[tuple[int, Outgoing]] = []
@@ -231,12 +234,21 @@ class Client:
             QueryError: a query does not fit the task or the policy; those before it have their
                 results first.
         """
-        post = partial(self.post, deadline=deadline, rule=rule)
+
+        async def post(one: Rows) -> Posted:
+            while len(self._open) >= self._window.size:
+                self._finished.clear()
+                await self._finished.wait()
+            return self.post(one, deadline=deadline, rule=rule)
+
         async for result in streamed(post, rows, in_flight, ordered=ordered):
             yield result
 
     def post(self, rows: Rows, *, deadline: float = 1.0, rule: str | None = None) -> Posted:
         """Ask one query; the future becomes its result, with outcome None when none came in time.
+
+        While the federation has no room for what is open already, the result is there at once:
+        rejected as overloaded, with a hint when to ask again, and nothing is sent.
 
         Nothing is sent before the caller's next `await`: a `query_id` that is written down until
         then finds the result whatever becomes of this process.
@@ -252,14 +264,19 @@ class Client:
                 "wait for results before you ask more, or use `stream`, which does"
             )
         query = new_query_id(self._seat.clock.now(), self._partition, self._partitions)
-        ask, sealed = seal(self._seat, self._keys.own.find(), query, self._partition, what)
-        self._put(ask, sealed.value)
+        ask = ask_of(self._seat, query, self._partition, what)
         loop = asyncio.get_running_loop()
         result = Posted(loop=loop)
         result.query_id = query.hex()
+        if len(self._open) >= self._window.size:
+            result.set_result(self._no_room(ask))
+            return result
+        sealed = seal(self._seat, self._keys.own.find(), ask, what)
+        self._put(ask, sealed.value)
         timer = loop.call_later(what.seconds + GRACE, self._give_up, query)
         asked = self._seat.clock.monotonic()
-        self._open[query] = _Open(ask, sealed.digest, asked, result, timer)
+        number = self._window.asked()
+        self._open[query] = _Open(ask, sealed.digest, asked, result, timer, number)
         return result
 
     async def _ask_again(self, query: bytes, what: Wanted) -> Result:
@@ -269,7 +286,8 @@ class Client:
                 return found
             began = self._seat.clock.monotonic()
             partition = partition_of(query, self._partitions)
-            ask, sealed = seal(self._seat, self._keys.own.find(), query, partition, what)
+            ask = ask_of(self._seat, query, partition, what)
+            sealed = seal(self._seat, self._keys.own.find(), ask, what)
             self._put(ask, sealed.value)
             found = await lookup.until(Instant(began + what.seconds + GRACE))
             latency = (self._seat.clock.monotonic() - began) * 1000
@@ -290,6 +308,13 @@ class Client:
                 yield lookup
         finally:
             self._sought.discard(query)
+
+    def _no_room(self, ask: Ask) -> Result:
+        """What becomes of a query at once, while more are open than are answered in time."""
+        self._outcomes[Outcome.REJECTED] += 1
+        self._tally.refused(Refusal(Reason.OVERLOADED, f"{len(self._open)} queries are open"))
+        retry = ask.deadline - ask.created
+        return Result(ask, Outcome.REJECTED, 0.0, Reason.OVERLOADED, retry_after_ms=retry)
 
     def _put(self, ask: Ask, value: bytes) -> None:
         """Into the outbox, unless more waits there than the broker takes."""
@@ -370,6 +395,11 @@ class Client:
     def _finish(self, waiting: _Open, result: Result) -> None:
         del self._open[waiting.ask.query]
         waiting.timer.cancel()
+        self._finished.set()
+        if result.overloaded:
+            self._window.overloaded(waiting.number, len(self._open))
+        elif result.outcome is not None:
+            self._window.answered(waiting.number, len(self._open))
         if result.outcome is None:
             self._unanswered += 1
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.admission import forgotten_at, refuse_query
@@ -17,19 +18,53 @@ from fi_stream.values import BrokerMillis, Instant
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from fi_stream.aggregation.facts import Settled
-    from fi_stream.events.header import EventType
+    from fi_stream.aggregation.facts import Candidate, Settled
+    from fi_stream.events.header import Ask, EventType
     from fi_stream.roles.seat import Seat
     from fi_stream.roles.tally import Tally
     from fi_stream.sealing.gate import Gate, Verified
-    from fi_stream.transport.port import Record
+    from fi_stream.transport.port import Partition, Record
 
     Step = Callable[[Join, Verified], Iterable[Settled]]
 
 MOST_OPEN = 200_000
 """Queries that one process keeps open; one more is rejected as `overloaded`."""
 
+INTERVAL = 0.25
+"""Seconds: what is read late at every poll for so long is a backlog, and no burst or pause."""
+
+_STALE = 4 * INTERVAL
+"""Seconds after which a partition without records has no backlog."""
+
+_LATER = 2
+"""How many times as late a query's answers are read as the query itself: a backlog grows."""
+
 _BEGINNING = Instant(0.0)
+
+
+class Backlog:
+    """How late the records of a partition are read: the least that any poll of an interval saw.
+
+    The least, because a burst or a pause is soon caught up with, and a backlog stays.
+    """
+
+    def __init__(self) -> None:
+        self._late = 0
+        self._least = 0
+        self._until = self._read = Instant(float("-inf"))
+
+    def read(self, oldest: int, now: Instant) -> None:
+        """The oldest record of one poll is so many milliseconds old."""
+        if now > self._read + _STALE:
+            self._late, self._least, self._until = 0, oldest, Instant(now + INTERVAL)
+        elif now >= self._until:
+            self._late = min(self._least, oldest)
+            self._least, self._until = oldest, Instant(now + INTERVAL)
+        self._least, self._read = min(self._least, oldest), now
+
+    def late(self, now: Instant) -> int:
+        """In milliseconds; nothing where nothing was read lately."""
+        return self._late if now <= self._read + _STALE else 0
 
 
 class Joining:
@@ -47,7 +82,10 @@ class Joining:
         self._noised = may_leave_simplex(policy.form, policy.rules, policy.protections)
         self._results: dict[int, int] = {}
         self._touched: dict[tuple[int, Key], None] = {}
+        self._certain: dict[tuple[int, Key], Instant] = {}
         self._room = MOST_OPEN
+        self._backlogs: defaultdict[Partition, Backlog] = defaultdict(Backlog)
+        self._late = 0
         self.joins: dict[int, Join] = {}
         self.catching_up = False
 
@@ -61,12 +99,15 @@ class Joining:
         self.joins = {number: Join(quorum) for number in results}
         self._results = dict(results)
         self.catching_up = True
+        self._backlogs.clear()
+        self._certain.clear()
 
     def take(self, records: list[Record]) -> list[Settled]:
         """What these records settle by themselves."""
         topics = catalogue()
         settled: list[Settled] = []
         self._room = MOST_OPEN - sum(join.open for join in self.joins.values())
+        self._look_behind(records)
         # A result says that its query is settled: it must not wait behind that query.
         steps: tuple[tuple[str, EventType, Step], ...] = (
             (topics.results.name, "result", self._result),
@@ -75,10 +116,10 @@ class Joining:
         )
         for topic, kind, take in steps:
             for record in records:
-                if record.source.topic != topic:
+                join = self.joins.get(record.source.number)
+                if record.source.topic != topic or (join and self._spared(join, record)):
                     continue
                 event = self._gate.admit(record, kind)
-                join = self.joins.get(record.source.number)
                 if isinstance(event, Refusal):
                     self._refused(event, record)
                 elif event is not None and join is not None:
@@ -87,22 +128,66 @@ class Joining:
             self._refused(refusal, record)
         return settled + self._decided()
 
+    def _look_behind(self, records: list[Record]) -> None:
+        now, moment = self._seat.clock.now(), self._seat.clock.monotonic()
+        first = {record.source: record.at for record in reversed(records)}
+        for source, at in first.items():
+            self._backlogs[source].read(now - at, moment)
+        self._late = max((each.late(moment) for each in self._backlogs.values()), default=0)
+
+    def _too_far_behind(self, ask: Ask) -> Refusal | None:
+        """Why a query cannot have its outcome in time, as late as we are reading.
+
+        Rejected at once it costs us much less, so that those behind it are still in time.
+        """
+        hop, late = self._seat.federation.policy.limits.hop_ms, self._late
+        left = ask.deadline - hop - self._seat.clock.now()
+        if self.catching_up or late <= hop or left >= _LATER * late:
+            return None
+        return Refusal(Reason.OVERLOADED, f"{left} ms are left, and we read {late} ms late")
+
+    def _spared(self, join: Join, record: Record) -> bool:
+        """Whether this answers a query that was rejected unread: not worth a look, only a count."""
+        if record.source.topic != catalogue().responses.name or not join.spared(record.key):
+            return False
+        self._tally.refused(Refusal(Reason.OVERLOADED, "its query was rejected"), record)
+        return True
+
+    @property
+    def next_decision(self) -> Instant | None:
+        """When the next query is settled that is certain already."""
+        return next(iter(self._certain.values()), None)
+
     def _decided(self) -> list[Settled]:
-        """Settle the queries that the answers of this poll made certain: one rule call for all."""
-        touched, self._touched = self._touched, {}
+        """Settle the queries that have been certain for a hop; see which others are by now.
+
+        All that touched since the last poll go through one rule call. Answers that are on their way
+        in that hop still count: most queries are complete, and answers travel in step.
+        """
+        now, touched = self._seat.clock.monotonic(), self._touched
+        self._touched = {}
         if not self._seat.federation.policy.early_exit:
             return []
-        found = [
-            (self.joins[number], candidate)
-            for number, key in touched
-            if (candidate := self.joins[number].candidate(key)) is not None
-        ]
-        sure = certain([candidate for _, candidate in found], noised=self._noised)
-        return [
-            join.decide(candidate)
-            for (join, candidate), is_sure in zip(found, sure, strict=True)
-            if is_sure
-        ]
+        found = {
+            place: candidate
+            for place in touched
+            if place not in self._certain and (candidate := self._candidate(place)) is not None
+        }
+        sure = certain(list(found.values()), noised=self._noised)
+        when = Instant(now + self._seat.federation.policy.limits.hop_ms / 1000)
+        self._certain |= {place: when for place, yes in zip(found, sure, strict=True) if yes}
+        settled = []
+        while (due := self.next_decision) is not None and due <= now:
+            number, _ = place = next(iter(self._certain))
+            del self._certain[place]
+            if (candidate := self._candidate(place)) is not None:
+                settled.append(self.joins[number].decide(candidate))
+        return settled
+
+    def _candidate(self, place: tuple[int, Key]) -> Candidate | None:
+        number, key = place
+        join = self.joins.get(number)
+        return None if join is None else join.candidate(key)
 
     def _query(self, join: Join, event: Verified) -> Iterable[Settled]:
         header, record = event.header, event.record
@@ -119,6 +204,7 @@ class Joining:
         refusal = refuse_query(header.ask, event.federation, record.at)
         if refusal is None and self._room <= 0:
             refusal = Refusal(Reason.OVERLOADED, f"{MOST_OPEN} queries are open")
+        refusal = refusal or self._too_far_behind(header.ask)
         if refusal is not None:
             rejected = join.reject(asked, refusal.reason, ends)
             if isinstance(rejected, Refusal):
@@ -126,6 +212,8 @@ class Joining:
                 self._refused(rejected if again else refusal, record)
                 return []
             self._refused(refusal, record)
+            if refusal.reason is Reason.OVERLOADED:
+                join.spare(asked, event.federation.clients)
             return [rejected]
         hop = self._seat.federation.policy.limits.hop_ms
         closes = self._seat.clock.local_time_of(BrokerMillis(header.ask.deadline - hop))

@@ -59,6 +59,13 @@ class Result:
         return self.ask.query.hex()
 
     @property
+    def overloaded(self) -> bool:
+        """Whether nothing was decided because somebody had no room: ask less."""
+        if self.outcome is None or self.decided is not None:
+            return False
+        return self.reason is Reason.OVERLOADED or self.retry_after_ms is not None
+
+    @property
     def labels(self) -> list[str] | None:
         """The class of each row by name; None when nothing was decided."""
         decided = self.decided

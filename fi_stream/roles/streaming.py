@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fi_stream.errors import QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from fi_stream.federation.rows import Rows
     from fi_stream.roles.result import Result
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 async def streamed(
-    post: Callable[[Rows], Posted],
+    post: Callable[[Rows], Awaitable[Posted]],
     rows: Iterable[Rows] | AsyncIterable[Rows],
     in_flight: int,
     *,
     ordered: bool,
 ) -> AsyncIterator[Result]:
-    """Post each of the rows and yield each result.
+    """Post each of the rows, as soon as `post` has room for it, and yield each result.
 
     At most `in_flight` queries are posted and not yet yielded: who takes results slowly asks
     slowly. A result does not wait for the next of the rows to come.
@@ -43,7 +43,7 @@ async def streamed(
         nonlocal asked
         async for one in _each(rows):
             await room.acquire()
-            posted = post(one)
+            posted = await post(one)
             asked += 1
             if ordered:
                 ready.put_nowait(posted)

@@ -1,8 +1,9 @@
 """Where a reader begins on each partition, and where it goes on when a log does not (DESIGN 6).
 
-A group's commit comes first, then where this reader stood, then what its owner asked for. Retention
-may have deleted what would come next, and a topic may have been made anew under its name: then the
-oldest record that is kept is next, so that no live one is passed over, and the jump is told.
+A group's commit comes first, then where this reader stood (unless it is a group that reads from the
+beginning), then what its owner asked for. Retention may have deleted what would come next, and a
+topic may have been made anew under its name: then the oldest record that is kept is next, so that
+no live one is passed over, and the jump is told.
 """
 
 from __future__ import annotations
@@ -155,15 +156,19 @@ class Placing:
                     await self._consumer.commit(marks)
 
     async def _offsets(self, partitions: frozenset[Partition]) -> dict[Partition, int]:
+        at_end = self._reading.what.start is Start.END
+        # A group that reads everything stands ahead of what it is done with: it commits the marks
+        # of what is open. Without any, where it stood would pass over that.
+        from_start = self._reading.grouped and not at_end
         offsets: dict[Partition, int] = {}
         if astray := partitions & self._astray.keys():
             offsets |= await self._of_astray(astray)
         for partition in partitions - astray:
             known = await self._consumer.committed(partition)
-            known = self._cursor.remembered(partition) if known is None else known
+            if known is None and not from_start:
+                known = self._cursor.remembered(partition)
             if known is not None:
                 offsets[partition] = known
-        at_end = self._reading.what.start is Start.END
         rest = partitions - offsets.keys()
         last = {each for each in rest if at_end and each.topic not in self._anew}
         self._unmarked = last

@@ -159,6 +159,12 @@ class TestWhatIsWrong:
     def test_a_good_query_is_not_rejected(self) -> None:
         result = Result("q", "d", START + 5, "rejected")
         assert columns(replace(GOOD, results=(result,))) == [Column.CONTRADICTION]
+        assert not columns(replace(GOOD, results=(replace(result, reason="overloaded"),)))
+
+    def test_a_client_that_has_no_room_says_so_and_sends_nothing(self) -> None:
+        assert not columns(replace(GOOD, told=(Told("unsent", "rejected", None),)))
+        for told in (Told("unsent", "partial", 0), Told("q", "rejected", None)):
+            assert columns(replace(GOOD, told=(told,))) == [Column.CONTRADICTION]
 
     def test_a_result_of_no_query_is_found(self) -> None:
         stranger = replace(COMPLETE, query="other")

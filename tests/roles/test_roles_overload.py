@@ -15,6 +15,7 @@ from fi_stream import connect
 from fi_stream.cli.ask import in_words
 from fi_stream.events.refusals import Reason
 from fi_stream.federation.roster import Role
+from fi_stream.roles import joining
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.topics import apply
 
@@ -86,6 +87,27 @@ async def test_a_client_is_told_when_to_ask_again(build: Callable[..., Stage]) -
     assert 400 <= result.retry_after_ms < 2000  # by then also the slower one has room
     assert result.to_dict()["retry_after_ms"] == result.retry_after_ms
     assert f"ask again in {result.retry_after_ms} ms" in in_words(result)
+
+
+async def test_while_an_aggregator_has_no_room_a_client_sends_less_and_a_stream_waits(
+    build: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "MOST_OPEN", 20)
+    stage = build(models=dict.fromkeys(("p1", "p2", "p3"), ODD + "time.sleep(0.05)"))
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        await client.ask(odd(1), deadline=5.0)
+        # All that one poll returns is known together: what the rejections teach holds afterwards.
+        first = await asyncio.gather(*(client.post(row, deadline=5.0) for row in odd(100)))
+        assert {one.outcome for one in first} == {"complete", "rejected"}
+        again = [client.post(row, deadline=5.0) for row in odd(100)]
+        at_once = [one.result() for one in again if one.done()]
+        assert 40 <= len(at_once) < 100
+        assert {(one.outcome, one.reason) for one in at_once} == {("rejected", "overloaded")}
+        assert {one.retry_after_ms for one in at_once} == {5000}
+        await asyncio.gather(*again)
+        streamed = [one async for one in client.stream(odd(60), deadline=5.0, in_flight=60)]
+    assert sum(one.decided is not None for one in streamed) >= 40
+    assert client.refusals["overloaded"] >= len(at_once)
 
 
 async def test_a_model_that_was_slow_once_is_tried_again(build: Callable[..., Stage]) -> None:

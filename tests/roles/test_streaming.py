@@ -20,7 +20,7 @@ class Asked:
     def __init__(self) -> None:
         self.open: dict[int, asyncio.Future[Any]] = {}
 
-    def post(self, number: int) -> asyncio.Future[Any]:
+    async def post(self, number: int) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.open[number] = future
         return future
@@ -71,10 +71,10 @@ async def test_no_more_are_posted_than_may_be_open_and_not_taken(*, ordered: boo
 async def test_a_row_that_cannot_be_asked_ends_the_stream_after_what_was_asked_before() -> None:
     asked = Asked()
 
-    def post(number: int) -> asyncio.Future[Any]:
+    async def post(number: int) -> asyncio.Future[Any]:
         if number == 2:
             raise QueryError("no")
-        return asked.post(number)
+        return await asked.post(number)
 
     for ordered in (True, False):
         stream = streamed(post, range(5), 8, ordered=ordered)
