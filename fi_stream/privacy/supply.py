@@ -143,7 +143,7 @@ class NoiseProcess:
         process, self._process, self._thread = self._process, None, None
         self._changed = threading.Condition()
         self._stocks = OrderedDict()
-        self._alive = False
+        self._alive = self._lived = False
         if process is not None:
             process.returncode = 0  # it is no child of ours to wait for
             for pipe in (process.stdin, process.stdout):
