@@ -118,7 +118,8 @@ class NoiseProcess:
             taken, stock.there = stock.there[:count], stock.there[count:]
             if count and len(stock.there) < stock.ahead // 4:
                 stock.ahead = min(2 * stock.ahead, _MOST_AHEAD[type(kind)])
-            self._changed.notify_all()
+            if len(stock.there) < stock.ahead:
+                self._changed.notify_all()
             lived = self._lived
         missing = count - len(taken)
         if missing == 0:
