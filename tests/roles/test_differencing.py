@@ -134,7 +134,8 @@ async def test_replicas_of_a_participant_give_no_more_than_one(on_apache: Stage)
     async with stage.running("agg", "p1", "p1", "p2", "p3"):
         for _ in range(PAID):  # each client asks on a partition of its own choice
             async with connect(stage.file("alice")) as alice, connect(stage.file("bob")) as bob:
-                await asyncio.gather(*(each.ask(rows(1)) for each in (alice, bob) * 2))
+                asked = (each.ask(rows(1), deadline=10.0) for each in (alice, bob) * 2)
+                await asyncio.gather(*asked)
     at_work = {e["member"] for e in stage.events("ready")}
     assert at_work >= {"p1", "p2", "p3"}
     for member in EVERYONE[1:]:

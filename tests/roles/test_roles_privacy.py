@@ -299,6 +299,17 @@ async def test_an_aggregator_that_adds_the_noise_charges_each_client_and_rejects
     assert not ledger_of(stage, "p1").exists()
 
 
+async def test_a_client_that_the_aggregator_s_noise_protects_from_hears_of_no_fault(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {**CENTRAL, "noisy_max": NoisyMaxPolicy(epsilon=16.0)}
+    stage = build(central=aggregator_s(16.0, 64.0), policy=policy, models={"p1": RAISES})
+    async with stage.running(*EVERYONE) as running, connect(stage.file("alice")) as client:
+        result = await client.ask(odd(1))
+        assert (result.outcome, result.missing) == ("complete", {})
+        assert await running["p1"].stop() == {"model_failed": 1}
+
+
 async def test_an_aggregator_without_a_budget_does_not_start_under_a_policy_that_needs_one(
     build: Callable[..., Stage],
 ) -> None:
