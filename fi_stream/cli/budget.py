@@ -129,7 +129,20 @@ def _asked(file: Path) -> _Asked:
             f"{file}: mechanism {mechanism!r} under [privacy] charges nothing, so "
             "there is no budget: every answer is exact. Choose a mechanism with noise to have one."
         )
-    return _Asked(mechanism, noise, terms, federation)
+    return _Asked(mechanism, noise, _of_a_row(terms, federation), federation)
+
+
+def _of_a_row(terms: Terms, federation: Federation) -> Terms:
+    """Where all answers are parts of sums, a row costs what the policy says, not the member."""
+    from dataclasses import replace
+
+    from fi_stream.federation.policy import Protection
+    from fi_stream.privacy.sums import SumNoise
+
+    policy = federation.policy
+    if policy.secagg is None or policy.protections != (Protection.SECAGG,):
+        return terms
+    return replace(terms, cost=SumNoise(policy.secagg).cost or terms.cost)
 
 
 def _content(terms: Terms) -> Content:

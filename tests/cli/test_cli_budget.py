@@ -12,7 +12,7 @@ import stage as staging
 
 from fi_stream.events.refusals import Refusal
 from fi_stream.federation.files import load_as, load_member
-from fi_stream.federation.policy import NoisyMaxPolicy
+from fi_stream.federation.policy import NoisyMaxPolicy, SecaggPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.budget import Spent
 from fi_stream.roles.accounts import mechanism_of, priced, terms_of
@@ -215,3 +215,16 @@ def test_an_aggregator_that_adds_the_noise_has_a_budget_to_show(cli: Cli, tmp_pa
     assert found["clients"][0]["rows_left"] == 2
     code, _, err = cli("budget", "show", stage.file("alice"))
     assert (code, "charges nobody" in err) == (3, True)
+
+
+def test_under_secagg_alone_a_row_costs_what_the_policy_says(cli: Cli, tmp_path: Path) -> None:
+    policy = {
+        "protections": ("secagg",),
+        "rules": ("soft",),
+        "secagg": SecaggPolicy(k_min=3, epsilon=1.0, delta=1e-6),
+    }
+    privacy = "\n".join(f"{key} = {value}" for key, value in SCORES.items())
+    privacy += '\nledger = "budget.ledger"'
+    stage = staging.build(tmp_path / "f", "127.0.0.1:1", privacy=privacy, policy=policy)
+    budget_of(stage.file("p1")).close()
+    assert shown(cli, stage.file("p1"))["row"]["epsilon"] == pytest.approx(1.0, rel=1e-3)
