@@ -143,10 +143,16 @@ class Query:
         values = prediction if scale is None else np.rint(prediction * scale).astype(np.int64)
         if form is Form.LABEL:
             values = prediction.argmax(axis=1)
+        return self.answers(member, form, values, scale, **asked)
+
+    def answers(
+        self, member: str, form: Form, values: np.ndarray, scale: int | None, **asked: object
+    ) -> Record:
+        """The same, of values as they travel."""
         tensor = to_tensor(form.value, values)
         assert isinstance(tensor, Tensor)
         said = Answer(form=form.value, outputs=(tensor,), scale=scale)
-        payload = frame(said, response_length(len(prediction), 3))
+        payload = frame(said, response_length(len(values), 3))
         return self._sealed(member, "answer", payload, **asked)
 
     def abstains(

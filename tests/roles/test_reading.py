@@ -9,11 +9,13 @@ import pytest
 from desk import OTHER, SURE, UNSURE, Asker, Desk, Query
 from members import parts, with_header
 
+from fi_stream.aggregation.answers import open_response
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.events.envelope import encode_envelope
 from fi_stream.events.payloads import Answer, Contributor, Outcome, QueryPayload
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.federation.policy import Protection
+from fi_stream.federation.policy import Form, Protection
+from fi_stream.privacy.mechanisms import DiscreteGaussian, RandomisedResponse
 from fi_stream.roles.result import Result
 from fi_stream.sealing.epochs import KEY_LIFE, RENEWAL
 from fi_stream.sealing.gate import Verified
@@ -289,3 +291,37 @@ def test_a_result_under_a_protection_that_the_policy_does_not_have_is_refused() 
     refusal = asker.reads(query, query.result(settled))
     assert isinstance(refusal, Refusal)
     assert refusal.reason is Reason.PROTECTION_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("protection", BOTH)
+@pytest.mark.parametrize(
+    ("noise", "form"),
+    [
+        (DiscreteGaussian(4.0, 1e-5), Form.PROBABILITIES),
+        (RandomisedResponse(3, 2.0), Form.LABEL),
+    ],
+)
+def test_the_reader_of_an_answer_sees_the_noise_that_is_declared_and_no_less(
+    noise: DiscreteGaussian | RandomisedResponse, form: Form, protection: Protection
+) -> None:
+    """Whatever is between the participant and the one who reads: rounding, sealing, relaying."""
+    desk = Desk(protections=BOTH, form=form, rules=("hard",))
+    reader = desk.members.gate("agg" if protection is Protection.TRUSTED else "alice")
+    said = np.repeat(SURE, 1000, axis=0)
+    seen = []
+    for _ in range(20):
+        query = desk.query(protection=protection, rows=len(said), rule="hard")
+        released = noise.release(said)
+        record = query.answers("p1", released.form, released.values, released.scale)
+        event = reader.admit(record, "response")
+        assert isinstance(event, Verified)
+        assert event.header.reply is not None
+        given, refusal = open_response(event, event.header.reply, form, 3)
+        assert refusal is None
+        seen.append(given.prediction)
+    values = np.concatenate(seen)
+    if isinstance(noise, DiscreteGaussian):
+        assert (values - SURE).var() == pytest.approx(noise.sigma**2, rel=0.05)
+    else:
+        assert values[:, 0].mean() == pytest.approx(noise.keep, rel=0.05)
+        assert values[:, 0].var() == pytest.approx(noise.keep * (1 - noise.keep), rel=0.05)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stage import Stage, Wire
 
     from fi_stream.roles.client import Client
+    from fi_stream.transport.embedded import EmbeddedBroker
 
 EVERYONE = ("agg", "p1", "p2", "p3")
 CAT = np.array([[0.9, 0.05, 0.05]])
@@ -152,6 +153,22 @@ async def test_a_protection_that_the_policy_does_not_allow_is_refused_before_any
     async with connect(stage.file("alice")) as client:
         with pytest.raises(QueryError, match="protection 'blind' is not in the policy: trusted"):
             client.post(rows(1), protection="blind")
+
+
+async def test_nothing_is_sealed_before_its_grant_is_acknowledged(
+    build: Callable[..., Stage], broker: EmbeddedBroker
+) -> None:
+    """Else a client might have an answer that it can never open."""
+    stage, need = build(policy=EVERY_PROTECTION), Need(1, "blind", "alice")
+    async with stage.wire("p1", Role.PARTICIPANT) as wire:
+        broker.go_down()
+        await wire.keys.prepare([need], wire.seat.clock.now() + 300)
+        assert not wire.keys.own.holds(need)
+        broker.come_up()
+        await wire.keys.prepare([need], wire.seat.clock.now() + 10_000)
+        assert wire.keys.own.holds(need)
+        granted = [record.key for record in await wire.kept("fi.keys")]
+        assert wire.keys.own.find(need).epoch.epoch in granted
 
 
 async def _begun(wire: Wire) -> Counter[tuple[str, str]]:
