@@ -98,6 +98,7 @@ class Policy(Settings):
     form: Form = Form.PROBABILITIES
     quorum: Annotated[int, Ge(1)] = 1
     early_exit: bool = True
+    recording: bool = False
     secagg: SecaggPolicy | None = None
     limits: Limits = Limits()
     noisy_max: NoisyMaxPolicy | None = None

@@ -61,6 +61,10 @@ class Writer:
         """Append one query."""
         self._file.write(framed(query))
 
+    def flush(self) -> None:
+        """Hand what was written to the machine: a process that ends now loses nothing of it."""
+        self._file.flush()
+
     def __enter__(self) -> Self:
         return self
 

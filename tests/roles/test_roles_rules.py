@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +11,15 @@ from stage import names_of, rows
 
 from fi_stream import connect
 from fi_stream.aggregation.own import own_rule
+from fi_stream.aggregation.replay import compare, redecide
 from fi_stream.aggregation.rules import RULES
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError
+from fi_stream.federation.policy import Form, NoisyMaxPolicy
 from fi_stream.federation.roster import Role
+from fi_stream.roles.aggregator import run_aggregator
+from fi_stream.roles.recorder import recorder
+from fi_stream.roles.recordings import read_recording
 from fi_stream.roles.seat import take_seat
 
 if TYPE_CHECKING:
@@ -89,3 +95,50 @@ async def test_trimming_that_leaves_nothing_is_refused_when_the_files_are_read(
             pass
     mistakes = check_file(stage.file("agg")).mistakes
     assert any("nothing would be left" in mistake.what for mistake in mistakes)
+
+
+async def test_what_an_aggregator_records_is_decided_again_to_the_bit(
+    build: Callable[..., Stage], tmp_path: Path
+) -> None:
+    names = ("soft", "entropy", "median")
+    stage = build(policy={"rules": names, "recording": True, "protections": ("trusted", "blind")})
+    file, stop, drawn = tmp_path / "today.rec", asyncio.Event(), rows(2)
+    async with stage.running("p1", "p2", "p3"), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_aggregator(stage.file("agg"), stop, record=file))
+        async with connect(stage.file("alice")) as client:
+            for name in names * 3:
+                result = await client.ask(drawn, deadline=5.0, rule=name)
+                assert result.outcome == "complete"
+            # the client alone may open these
+            await client.ask(drawn, deadline=5.0, protection="blind")
+        stop.set()
+    recording = read_recording(file)
+    assert recording.classes == stage.federation.task.classes
+    assert [one.ask.rule for one in recording.queries] == [*names * 3]
+    found = compare(recording.queries, redecide(recording.queries))
+    assert found.identical == found.queries == 9
+    assert found.outcomes == {"complete": 9}
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({}, "does not allow recording"),
+        (
+            {
+                "recording": True,
+                "form": Form.LABEL,
+                "rules": ("hard",),
+                "noisy_max": NoisyMaxPolicy(epsilon=2.0),
+            },
+            "nothing can be recorded under",
+        ),
+    ],
+)
+async def test_nothing_is_recorded_that_the_policy_does_not_allow(
+    build: Callable[..., Stage], tmp_path: Path, policy: dict[str, object], said: str
+) -> None:
+    stage, file = build(policy=policy), tmp_path / "today.rec"
+    with pytest.raises(ConfigError, match=said), recorder(file, stage.federation):
+        pass
+    assert not file.exists()
