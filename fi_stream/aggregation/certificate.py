@@ -56,13 +56,14 @@ class Certificate:
     weights: Weights
 
 
-def certify(rule: str, evidence: Evidence) -> Certificate | None:
+def certify(rule: str, evidence: Evidence, slack: float = 0.0) -> Certificate | None:
     """The certificate of a rule's labels.
 
     Args:
         rule: one of `evidence.NAMES`.
         evidence: the contributors' answers, at least one; sizes and standing are not theirs to
             choose, predictions and own weights are.
+        slack: by how much the probabilities of an answer may add up to more than 1.
 
     Returns:
         None for a rule that is no sum of capped parts: nothing bounds what one can do to it, or
@@ -72,6 +73,8 @@ def certify(rule: str, evidence: Evidence) -> Certificate | None:
     if found is None:
         return None
     parts, caps = found
+    if rule != VOTES:
+        caps = caps * (1 + slack)
     scores = total(parts)
     most = total(caps)
     lead = _leads(scores) / np.where(most > 0, most, 1.0)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fi_stream.aggregation.certificate import VOTES, certify
+from fi_stream.aggregation.evidence import Evidence
 from fi_stream.aggregation.rules import rule
+from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
 from fi_stream.aggregation.ties import labels_of
 
 if TYPE_CHECKING:
@@ -44,23 +47,27 @@ class Gathered:
 class Scored:
     """Queries that went through one rule call: which they are, and what the rule said.
 
-    `scores` holds `rows[0]` rows of the query `queries[0]`, and so on.
+    `scores` holds `rows[0]` rows of the query `queries[0]`, and so on; `stack` is what they are of.
     """
 
     queries: Sequence[int]
     rows: Sequence[int]
     scores: Scores
+    stack: Stack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """What the contributors said together: `labels` [rows], `scores` [rows, classes].
 
-    Each row of `scores` is at least 0 and adds up to 1.
+    Each row of `scores` is at least 0 and adds up to 1. `withstands` [rows] is the certificate:
+    how many contributors could have answered anything without changing the label; None where
+    the rule has none, or nothing bounds the answers.
     """
 
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
+    withstands: NDArray[np.int64] | None = None
 
 
 def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
@@ -76,8 +83,15 @@ def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
         digests = [queries[index].digest for index in group.queries]
         labels = labels_of(group.scores, digests, group.rows)
         cuts = np.cumsum(group.rows)[:-1]
-        parts = zip(np.split(labels, cuts), np.split(normalised(group.scores), cuts), strict=True)
-        decisions.update(zip(group.queries, (Decision(*part) for part in parts), strict=True))
+        certified = _certified(queries[group.queries[0]].rule, group.stack)
+        parts = zip(
+            np.split(labels, cuts),
+            np.split(normalised(group.scores), cuts),
+            np.split(certified, cuts),
+            strict=True,
+        )
+        made = (Decision(one, two, None if (f < 0).any() else f) for one, two, f in parts)
+        decisions.update(zip(group.queries, made, strict=True))
     return [decisions[index] for index in range(len(queries))]
 
 
@@ -94,7 +108,20 @@ def scored(queries: Sequence[Gathered]) -> Iterator[Scored]:
     for (name, _, _), indices in groups.items():
         group = [queries[index] for index in indices]
         rows = [next(iter(query.answers.values())).shape[0] for query in group]
-        yield Scored(indices, rows, rule(name)(stacked(group)))
+        stack = stacked(group)
+        yield Scored(indices, rows, rule(name)(stack), stack)
+
+
+def _certified(name: str, stack: Stack) -> NDArray[np.int64]:
+    """How many contributors each row's label withstands, [rows]; -1 where nobody can tell."""
+    unknown = np.full(stack.shape[1], -1)
+    found = certify(name, Evidence(stack), SIMPLEX_TOLERANCE)
+    if found is None:
+        return unknown
+    bounded = (stack >= 0).all(axis=(0, 2))
+    bounded &= (stack.sum(axis=2) <= 1 + SIMPLEX_TOLERANCE).all(axis=0)
+    # a vote is one vote, whatever noise is in it
+    return found.withstands if name == VOTES else np.where(bounded, found.withstands, unknown)
 
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

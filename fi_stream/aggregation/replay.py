@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fi_stream.aggregation.evaluate import Gathered, evaluate
+from fi_stream.aggregation.results import outputs_of
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.recording import Recorded, RecordedAnswer
 from fi_stream.events.refusals import Refusal
@@ -176,11 +177,7 @@ def _same(one: Recorded, new: Redecided) -> bool:
 
 
 def _outputs(decision: Decision) -> dict[str, bytes]:
-    """As `results` writes them."""
-    return {
-        "label": decision.labels.astype("<i8").tobytes(),
-        "scores": decision.scores.astype("<f8").tobytes(),
-    }
+    return {tensor.name: tensor.data for tensor in outputs_of(decision)}
 
 
 def _differing(

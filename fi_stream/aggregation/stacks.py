@@ -22,6 +22,10 @@ Weights: TypeAlias = NDArray[np.float64]
 """How much each prediction counts, [participants, rows], at least 0."""
 
 
+SIMPLEX_TOLERANCE = 1e-3
+"""How far from 1 the probabilities of a row may add up."""
+
+
 def total(contributions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over the first axis, the participants."""
     return added(np.sort(contributions, axis=0))

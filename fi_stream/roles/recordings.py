@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from fi_stream.aggregation.evaluate import Gathered, evaluate
+from fi_stream.aggregation.results import outputs_of
 from fi_stream.errors import ConfigError
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Contributor, Outcome, ResultPayload
@@ -173,10 +174,7 @@ def _of_trace(file: Path) -> Recording:
         )
         result = ResultPayload(
             outcome=Outcome.COMPLETE,
-            outputs=(
-                _tensor("label", decision.labels, Datatype.INT64),
-                _tensor("scores", decision.scores, Datatype.FP64),
-            ),
+            outputs=outputs_of(decision),
             contributors=tuple(
                 Contributor(member=member, model=trace.name[:128]) for member in members
             ),

@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the contributors said together: a class index and the scores of each row."""
+    """What the contributors said together: a class index and the scores of each row.
+
+    `withstands` is [rows]: the largest f such that no f contributors, answering anything, could
+    have changed the label; None where the rule or the noise allows no such certificate.
+    """
 
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
     names: tuple[str, ...]
+    withstands: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,9 @@ class Result:
                 {name: float(score) for name, score in zip(decided.names, row, strict=True)}
                 for row in decided.scores
             ],
+            "withstands": None
+            if decided is None or decided.withstands is None
+            else decided.withstands.tolist(),
             "contributors": [{"member": c.member, "model": c.model} for c in self.contributors],
             "missing": self.missing,
             "retry_after_ms": self.retry_after_ms,
@@ -144,7 +152,15 @@ def _decided(ask: Ask, payload: ResultPayload, names: tuple[str, ...]) -> Decide
     whole = labels.astype(np.int64)
     if whole.min() < 0 or whole.max() >= len(names):
         return Refusal(Reason.NOT_A_PREDICTION, "a label that the task does not have")
-    return Decided(whole, scores.astype(np.float64), names)
+    certified = None
+    if "withstands" in tensors:
+        found = to_array(tensors["withstands"])
+        if isinstance(found, Refusal):
+            return found
+        if found.shape != (ask.rows,):
+            return Refusal(Reason.WRONG_SHAPE, f"{found.shape} certificates")
+        certified = found.astype(np.int64)
+    return Decided(whole, scores.astype(np.float64), names, certified)
 
 
 def _reason(code: int | None) -> Reason | None:

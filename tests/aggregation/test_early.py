@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fi_stream.aggregation.answers import SIMPLEX_TOLERANCE
 from fi_stream.aggregation.early import CAPS, certain
 from fi_stream.aggregation.evaluate import Gathered, scored
 from fi_stream.aggregation.facts import Answered, Asked, Candidate, Given
 from fi_stream.aggregation.rules import RULES
+from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
 from fi_stream.events.header import Ask
 from fi_stream.values import BrokerMillis
 

@@ -100,9 +100,9 @@ def test_a_file_of_them_holds_what_went_in(
 
 def test_a_changed_bit_is_noticed() -> None:
     (one,) = recording(settled(3, "soft", dict.fromkeys(MEMBERS, 1)))
-    label, scores = one.result.outputs
+    label, scores, certified = one.result.outputs
     changed = scores.model_copy(update={"data": bytes([scores.data[0] ^ 1]) + scores.data[1:]})
-    result = one.result.model_copy(update={"outputs": (label, changed)})
+    result = one.result.model_copy(update={"outputs": (label, changed, certified)})
     other = one.model_copy(update={"result": result})
     assert compare([other], redecide([other])).identical == 0
 

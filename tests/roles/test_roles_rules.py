@@ -64,6 +64,14 @@ async def test_each_rule_decides_and_the_client_decides_the_same_by_itself_under
             assert trusted.labels == names_of(drawn)
             assert blind.decided.scores.tobytes() == trusted.decided.scores.tobytes()
             assert np.allclose(trusted.decided.scores.sum(axis=1), 1)
+            certified = (trusted.decided.withstands, blind.decided.withstands)
+            if name in {"hard", "soft", "entropy"}:
+                assert certified[0].tolist() == certified[1].tolist()
+                # all three say the same: a vote withstands one that lies
+                assert name != "hard" or set(certified[0].tolist()) == {1}
+                assert trusted.to_dict()["withstands"] == certified[0].tolist()
+            else:
+                assert certified == (None, None)
 
 
 @pytest.mark.usefixtures("_installed")
