@@ -44,7 +44,8 @@ class Result:
     `latency_ms` is from the ask to the result, `missing` says why each absent participant is.
     `retry_after_ms` is when all that had no room for the query expect to have some. `noise` is what
     the aggregator added to the votes; `honest` is of how many contributors the noise is enough
-    under `secagg`.
+    under `secagg`. `withstand` is of how many lying contributors the policy wants each label to be
+    independent.
     """
 
     ask: Ask
@@ -57,6 +58,19 @@ class Result:
     retry_after_ms: int | None = None
     noise: Noise | None = None
     honest: int | None = None
+    withstand: int = 0
+
+    @property
+    def certified(self) -> bool | None:
+        """Whether each label withstands as many contributors as the policy wants.
+
+        None where it wants none, or nothing was decided. A label without certificate withstands
+        nobody for certain.
+        """
+        if self.withstand == 0 or self.decided is None:
+            return None
+        known = self.decided.withstands
+        return known is not None and bool((known >= self.withstand).all())
 
     @property
     def query_id(self) -> str:
@@ -105,6 +119,7 @@ class Result:
             "withstands": None
             if decided is None or decided.withstands is None
             else decided.withstands.tolist(),
+            "certified": self.certified,
             "contributors": [{"member": c.member, "model": c.model} for c in self.contributors],
             "missing": self.missing,
             "retry_after_ms": self.retry_after_ms,

@@ -13,6 +13,7 @@ from fi_stream import connect
 from fi_stream.aggregation.own import own_rule
 from fi_stream.aggregation.replay import compare, redecide
 from fi_stream.aggregation.rules import RULES
+from fi_stream.cli.ask import in_words
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError
 from fi_stream.federation.policy import Form, NoisyMaxPolicy
@@ -150,3 +151,20 @@ async def test_nothing_is_recorded_that_the_policy_does_not_allow(
     with pytest.raises(ConfigError, match=said), recorder(file, stage.federation):
         pass
     assert not file.exists()
+
+
+async def test_a_result_says_when_its_labels_withstand_fewer_than_the_policy_wants(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(policy={"rules": ("hard", "soft", "median"), "withstand": 1})
+    drawn = rows(1)
+    async with stage.running("agg", "p1", "p2", "p3"), connect(stage.file("alice")) as client:
+        votes, sums, median = [
+            await client.ask(drawn, deadline=5.0, rule=rule) for rule in ("hard", "soft", "median")
+        ]
+    assert votes.certified is True
+    assert sums.certified is bool((sums.decided.withstands >= 1).all())
+    assert median.certified is False
+    assert median.to_dict()["certified"] is False
+    assert "NOT certain against 1 lying contributors" in in_words(median)
+    assert "NOT certain" not in in_words(votes)
