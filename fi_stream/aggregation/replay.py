@@ -92,6 +92,7 @@ def recorded(one: Settled, payload: ResultPayload, quorum: int) -> Recorded | No
                 model=given.model,
                 at=given.answered.at,
                 prediction=_tensor("prediction", given.prediction),
+                size=one.asked.sizes.get(member),
             )
             for member, given in sorted(one.answers.items())
             if given.prediction is not None
@@ -167,7 +168,8 @@ def _gathered(one: Recorded, rule: str | None, members: tuple[MemberId, ...]) ->
         for answer in one.answers
         if answer.member in wanted
     }
-    return Gathered(one.digest, rule or one.ask.rule, answers)
+    sizes = {answer.member: answer.size for answer in one.answers if answer.size is not None}
+    return Gathered(one.digest, rule or one.ask.rule, answers, sizes)
 
 
 def _same(one: Recorded, new: Redecided) -> bool:

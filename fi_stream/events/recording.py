@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from annotated_types import Ge, Len
+from annotated_types import Ge, Le, Len
 
 from fi_stream.events.codec import SEALED_ENTRIES, pack, unpack
 from fi_stream.events.header import Ask
@@ -36,12 +36,16 @@ class Head(Value):
 
 
 class RecordedAnswer(Value):
-    """One participant's answer as a rule reads it: FP64 [rows, classes], appended at `at`."""
+    """One participant's answer as a rule reads it: FP64 [rows, classes], appended at `at`.
+
+    `size` is how many training examples of it were believed, if it said.
+    """
 
     member: MemberId
     model: str
     at: Counter
     prediction: Tensor
+    size: Annotated[float, Ge(0), Le(2**53)] | None = None
 
 
 class Recorded(Value):

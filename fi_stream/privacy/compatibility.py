@@ -48,6 +48,7 @@ TABLE: tuple[Allowed, ...] = (
             "median",
             "trimmed_mean",
             "geometric_median",
+            "competence_entropy",
         ),
         _ONE_BY_ONE,
         "exact probabilities can be read in every way",

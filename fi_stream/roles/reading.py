@@ -71,7 +71,12 @@ class ResultReader:
             if waits and any(map(_without_grant, relayed)):
                 return None
             asked = Asked(
-                reply.client, reply.digest, ask, event.header.roster, event.federation.participants
+                reply.client,
+                reply.digest,
+                ask,
+                event.header.roster,
+                event.federation.participants,
+                sizes=event.federation.sizes,
             )
             settled, refused = settle_relayed(asked, payload, relayed, self._reading)
             for refusal in refused:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from fi_stream.aggregation.caps import capped_sizes
 from fi_stream.aggregation.evaluate import Gathered, evaluate
 from fi_stream.aggregation.results import outputs_of
 from fi_stream.errors import ConfigError
@@ -139,6 +140,7 @@ def _of_trace(file: Path) -> Recording:
     participants, rows, classes = trace.logits.shape
     flat = softmax(trace.logits.reshape(-1, classes)).astype(np.float64)
     said = flat.reshape(participants, rows, classes)
+    sizes = capped_sizes(trace.sizes)
     width = len(str(participants - 1))
     members = tuple(f"p{number:0{width}}" for number in range(participants))
     digests = [hashlib.sha256(f"{trace.name}/{row}".encode()).digest() for row in range(rows)]
@@ -169,6 +171,7 @@ def _of_trace(file: Path) -> Recording:
                 model=trace.name[:128],
                 at=0,
                 prediction=_tensor("prediction", said[at, row : row + 1], Datatype.FP64),
+                size=float(sizes[at]),
             )
             for at, member in enumerate(members)
         )

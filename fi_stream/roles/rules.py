@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fi_stream.aggregation.evaluate import SIZED
 from fi_stream.aggregation.own import is_own, own_rule
 from fi_stream.aggregation.robust import refuse_trim
 from fi_stream.federation.policy import Protection
@@ -14,10 +15,17 @@ if TYPE_CHECKING:
 
 
 def refuse_rules(federation: Federation) -> str | None:
-    """Why a rule leaves nothing of so many participants; None when all can be used."""
-    if "trimmed_mean" not in federation.policy.rules:
-        return None
-    return refuse_trim(len(federation.participants))
+    """Why a rule cannot be used with these participants; None when all can."""
+    wanted = SIZED & set(federation.policy.rules)
+    unknown = sorted(federation.participants - federation.sizes.keys())
+    if wanted and unknown:
+        return (
+            f"rule {min(wanted)!r} weighs by training examples, and nobody says how many "
+            f"{', '.join(unknown)} has: write examples = ... under each participant's [[members]]"
+        )
+    if "trimmed_mean" in federation.policy.rules:
+        return refuse_trim(len(federation.participants))
+    return None
 
 
 def load_rules(federation: Federation, role: Role) -> None:

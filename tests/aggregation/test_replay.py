@@ -139,6 +139,19 @@ def test_another_rule_decides_otherwise_and_an_unknown_one_is_refused() -> None:
         redecide(kept, WhatIf(rule="harde"))
 
 
+def test_sizes_are_recorded_for_the_rules_that_weigh_by_them() -> None:
+    one = settled(4, "competence_entropy", dict.fromkeys(MEMBERS, 1))
+    sizes = {"ann": 500.0, "bob": 1.0, "cyd": 1.0}
+    (kept,) = recording(replace(one, asked=replace(one.asked, sizes=sizes)))
+    assert [answer.size for answer in kept.answers] == [500.0, 1.0, 1.0]
+    (again,) = redecide([kept])
+    assert again.decision is not None
+    assert compare([kept], [again]).identical == 1
+    alone = one.answers["ann"].prediction
+    assert alone is not None
+    assert again.decision.labels.tolist() == alone.argmax(axis=1).tolist()
+
+
 def test_right_labels_are_counted_where_they_are_known() -> None:
     queries = [settled(n, "soft", dict.fromkeys(MEMBERS, 1)) for n in range(30)]
     kept = recording(*queries, truth=2)

@@ -203,6 +203,6 @@ def test_the_printed_table_has_every_mechanism_and_protection() -> None:
     table = as_markdown()
     for name in (*Mechanism, *Protection, *(set(RULES) - OWN), "[policy.noisy_max]"):
         assert f"`{name}`" in table
-    assert "`geometric_median`, your own" in table
+    assert "`competence_entropy`, your own" in table
     assert CENTRAL.why in table
     assert len({line.count("|") for line in table.splitlines()}) == 1

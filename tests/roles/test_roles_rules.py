@@ -16,6 +16,7 @@ from fi_stream.aggregation.rules import RULES
 from fi_stream.cli.ask import in_words
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError
+from fi_stream.federation.files import federation_toml
 from fi_stream.federation.policy import Form, NoisyMaxPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.roles.aggregator import run_aggregator
@@ -168,3 +169,49 @@ async def test_a_result_says_when_its_labels_withstand_fewer_than_the_policy_wan
     assert median.to_dict()["certified"] is False
     assert "NOT certain against 1 lying contributors" in in_words(median)
     assert "NOT certain" not in in_words(votes)
+
+
+def say_examples(stage: Stage, examples: dict[str, int]) -> None:
+    """Write how many examples these participants have into the federation's file."""
+    roster = stage.federation.roster
+    members = tuple(
+        each.model_copy(update={"examples": examples.get(each.id)}) for each in roster.members
+    )
+    roster = roster.model_copy(update={"members": members})
+    text = federation_toml(stage.federation.model_copy(update={"roster": roster}))
+    (stage.directory / "federation.toml").write_text(text)
+
+
+async def test_who_learnt_from_more_counts_for_more_up_to_twice_the_median(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {"rules": ("competence_entropy", "entropy"), "protections": ("trusted", "blind")}
+    # all are asked about cats; p1 takes each row for its second class instead, and is as sure
+    models = {"p1": "x = x[:, [1, 0, 2]]"}
+    stage = build(policy=policy, models=models)
+    row = np.zeros((1, *rows(1).shape[1:]), dtype=np.float32)
+    row[0, 0] = 4.0
+    say_examples(stage, {"p1": 1000, "p2": 10, "p3": 20})
+    async with stage.running("agg", "p1", "p2", "p3"), connect(stage.file("alice")) as client:
+        sized = await client.ask(row, deadline=5.0)
+        blind = await client.ask(row, deadline=5.0, protection="blind")
+        plain = await client.ask(row, deadline=5.0, rule="entropy")
+    assert {one.outcome for one in (sized, blind, plain)} == {"complete"}
+    likely = np.exp([4.0, 0.0, 0.0]) / np.exp([4.0, 0.0, 0.0]).sum()
+    # 40 of 1000 are believed, against 10 and 20: all are equally sure
+    expected = (40 * likely[[1, 0, 2]] + 30 * likely) / 70
+    assert np.allclose(sized.decided.scores[0], expected)
+    assert blind.decided.scores.tobytes() == sized.decided.scores.tobytes()
+    assert np.allclose(plain.decided.scores[0], (likely[[1, 0, 2]] + 2 * likely) / 3)
+
+
+async def test_a_rule_that_weighs_by_examples_is_refused_where_somebody_says_none(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(policy={"rules": ("competence_entropy",)})
+    say_examples(stage, {"p1": 5, "p3": 5})
+    mistakes = check_file(stage.file("agg")).mistakes
+    assert any("nobody says how many p2 has" in mistake.what for mistake in mistakes)
+    with pytest.raises(ConfigError, match=r"write examples = \.\.\. under"):
+        async with take_seat(Role.AGGREGATOR, stage.file("agg")):
+            pass
