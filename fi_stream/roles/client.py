@@ -147,7 +147,7 @@ class Client:
         self._keys = keys
         self._tally = tally
         self._partition, self._partitions = place
-        self._results = ResultReader(seat, keys, tally)
+        self._results = ResultReader(seat.federation, keys.gate, tally)
         self._open: dict[bytes, _Open] = {}
         self._held: dict[bytes, Record] = {}
         self._window = Window(MOST_OPEN)
