@@ -24,7 +24,7 @@ def write(
     page: Path = PAGE,
 ) -> None:
     """Put the results of this run in the place of the last one's."""
-    _put(_BEGIN, _section(found, steps, machine), page)
+    put(_BEGIN, _section(found, steps, machine), page)
 
 
 def write_part(
@@ -32,10 +32,11 @@ def write_part(
 ) -> None:
     """The same for one of the parts that compare nothing."""
     measured = f"Measured by `make bench ARGS='{part} --docs'`: {_machine(machine)}."
-    _put(f"<!-- results of {part} -->", [measured, "", *lines], page)
+    put(f"<!-- results of {part} -->", [measured, "", *lines], page)
 
 
-def _put(begin: str, lines: Sequence[str], page: Path) -> None:
+def put(begin: str, lines: Sequence[str], page: Path) -> None:
+    """Put lines between a mark and the next end of results."""
     before, _, rest = page.read_text("utf-8").partition(begin)
     _, _, after = rest.partition(_END)
     section = "\n".join(lines)

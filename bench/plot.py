@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 """Told apart also by people who see few colours (Okabe and Ito)."""
 
-_WIDTH, _HEIGHT = 300, 220
+_WIDTH, _HEIGHT = 330, 220
 _LEFT, _TOP, _RIGHT, _BOTTOM = 40, 26, 12, 36
 _PER_LINE = 3
 _LEGEND = 20
@@ -48,7 +48,8 @@ def svg(panels: Sequence[Panel], x_axis: str, y_axis: str) -> str:
     colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
     across = min(_PER_LINE, len(panels))
     down = -(-len(panels) // across)
-    width, above = across * _WIDTH, -(-len(names) // across) * _LEGEND + 8
+    columns = max(1, across - 1)  # a name is longer than a panel is wide
+    width, above = across * _WIDTH, -(-len(names) // columns) * _LEGEND + 8
     height = above + down * _HEIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
@@ -56,7 +57,7 @@ def svg(panels: Sequence[Panel], x_axis: str, y_axis: str) -> str:
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for number, name in enumerate(names):
-        x, y = number % across * _WIDTH + _LEFT, number // across * _LEGEND + 16
+        x, y = number % columns * width // columns + _LEFT, number // columns * _LEGEND + 16
         parts += [
             _line((x, y - 4), (x + 20, y - 4), colours[name], 3),
             _text(x + 26, y, name),

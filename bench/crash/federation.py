@@ -34,7 +34,7 @@ BOUND_MS = 5_000
 _CLOCKS_MS = 15
 """What the close of a query may be off by, the clocks of one machine being read apart."""
 
-_HOP_MS = 50
+_HOP_MS = 150
 """Of secure sums: a proposal must be opened within two, on a machine that is full."""
 
 _QUORUM = 2

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bench import docs
 from bench.privacy import report
 from bench.privacy.measure import measure
 from bench.privacy.replaying import Replaying
@@ -19,6 +20,8 @@ from fi_stream.errors import FiStreamError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+PAGE = docs.PAGE.with_name("privacy.md")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,11 +46,20 @@ def main(words: Sequence[str] | None = None) -> int:
     if asked.json is not None:
         text = json.dumps([asdict(one) for one in measured], indent=2, allow_nan=False)
         asked.json.write_text(text + "\n", "utf-8")
+    if asked.docs:
+        _write_docs(averaged, asked.traces is not None)
     picture = asked.picture or (asked.json and asked.json.with_suffix(".svg"))
     if picture is not None:
         picture.write_text(report.picture(averaged), "utf-8")
         console.print(f"\nThe same as a picture: {picture}")
     return 0
+
+
+def _write_docs(averaged: report.Averages, from_traces: bool) -> None:
+    mark = "privacy on traces" if from_traces else "privacy"
+    docs.put(f"<!-- results of {mark} -->", report.markdown(averaged), PAGE)
+    if from_traces:
+        PAGE.with_suffix(".svg").write_text(report.picture(averaged), "utf-8")
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -61,6 +73,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="write every figure there, and a picture beside it",
     )
+    parser.add_argument("--docs", action="store_true", help="write the table into docs/privacy.md")
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="write the picture (SVG) there instead"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fi_stream.events.payloads import response_length
+from fi_stream.events.envelope import event_bytes
+from fi_stream.events.payloads import framed_length, response_length
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.policy import Protection
 from fi_stream.values import BrokerMillis
@@ -50,9 +51,14 @@ def forgotten_at(ask: Ask, federation: Federation) -> BrokerMillis:
 def result_bytes(federation: Federation, ask: Ask) -> int:
     """About how large a result is at most.
 
-    Labels, scores, and a line for each member; under `blind` the response of each participant.
+    Labels, scores, and a line for each member; under `blind` the response of each participant;
+    under `secagg` both halves of the sum, the leader's in an event of its own.
     """
     members = len(federation.roster.members)
+    if ask.protection == Protection.SECAGG:
+        half = response_length(ask.rows, len(federation.task.classes) + 1)
+        leaders = event_bytes(framed_length(half + 256 * members), 1)
+        return event_bytes(framed_length(half + leaders + 96 * members), members)
     if ask.protection == Protection.BLIND:
         return len(federation.participants) * federation.response_bytes(ask.rows) + 256 * members
     return response_length(ask.rows, len(federation.task.classes) + 1) + 256 * members

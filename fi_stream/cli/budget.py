@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from fi_stream.federation.federation import Federation
     from fi_stream.privacy.accountant import Charge
     from fi_stream.privacy.ledger import Content, Line
-    from fi_stream.privacy.mechanisms import NoiseMechanism
-    from fi_stream.roles.accounts import Terms
+    from fi_stream.roles.accounts import Priced, Terms
 
 budget_app = typer.Typer(no_args_is_help=True)
 
 MemberFile = Annotated[
-    Path, typer.Argument(metavar="MEMBER.toml", help="A participant's member.toml.")
+    Path,
+    typer.Argument(metavar="MEMBER.toml", help="Of whoever adds the noise."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -109,27 +109,40 @@ def history(file: MemberFile, as_json: AsJson = False) -> None:
 
 class _Asked(NamedTuple):
     mechanism: str
-    noise: NoiseMechanism
+    noise: Priced
     terms: Terms
     federation: Federation
 
 
 def _asked(file: Path) -> _Asked:
+    """What a participant, or an aggregator that adds the noise, is to charge."""
     from fi_stream.errors import ConfigError
-    from fi_stream.federation.files import load_as
-    from fi_stream.federation.roster import Role
-    from fi_stream.roles.accounts import mechanism_of, privacy_of, terms_of
+    from fi_stream.federation.files import load_federation, load_member
+    from fi_stream.roles.accounts import priced, terms_of
 
-    settings, federation = load_as(Role.PARTICIPANT, file)
-    privacy = privacy_of(settings, federation)
-    noise = mechanism_of(privacy, federation)
+    settings = load_member(file)
+    federation = load_federation(settings.member.federation)
+    mechanism, noise, privacy = priced(settings, federation)
     terms = terms_of(privacy, noise)
     if terms is None:
         raise ConfigError(
-            f"{file}: mechanism {privacy.mechanism.value!r} under [privacy] charges nothing, so "
+            f"{file}: mechanism {mechanism!r} under [privacy] charges nothing, so "
             "there is no budget: every answer is exact. Choose a mechanism with noise to have one."
         )
-    return _Asked(privacy.mechanism.value, noise, terms, federation)
+    return _Asked(mechanism, noise, _of_a_row(terms, federation), federation)
+
+
+def _of_a_row(terms: Terms, federation: Federation) -> Terms:
+    """Where all answers are parts of sums, a row costs what the policy says, not the member."""
+    from dataclasses import replace
+
+    from fi_stream.federation.policy import Protection
+    from fi_stream.privacy.sums import SumNoise
+
+    policy = federation.policy
+    if policy.secagg is None or policy.protections != (Protection.SECAGG,):
+        return terms
+    return replace(terms, cost=SumNoise(policy.secagg).cost or terms.cost)
 
 
 def _content(terms: Terms) -> Content:

@@ -14,6 +14,9 @@ def init(
     bootstrap: Annotated[str, typer.Option(help="The broker's address.")] = "127.0.0.1:9092",
     name: Annotated[str, typer.Option(help="The federation's name.")] = "local",
     *,
+    secagg: Annotated[
+        bool, typer.Option("--secagg", help="Also a helper, and queries whose answers it hides.")
+    ] = False,
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Leave a federation that is there as it is.")
     ] = False,
@@ -34,9 +37,12 @@ def init(
     if if_missing and (directory / "federation.toml").is_file():
         print(f"{directory}/federation.toml is there: nothing to do.")
         return
+    if secagg and participants < 2:
+        raise ConfigError("--secagg hides one answer among others; give --participants 2 or more")
     if directory.exists() and (not directory.is_dir() or _holds_files(directory)):
         raise ConfigError(f"{directory}: is not empty; choose a new directory")
     roles = {f"p{number}": Role.PARTICIPANT for number in range(1, participants + 1)}
+    roles |= {"helper": Role.HELPER} if secagg else {}
     roles |= {"aggregator": Role.AGGREGATOR, "client": Role.CLIENT}
     cards = {}
     for member, role in roles.items():
@@ -52,7 +58,7 @@ def init(
     roster_key.save(directory / "roster-key")
     text = samples.federation_text(samples.federation(name, cards, roster_key.public))
     (directory / "federation.toml").write_text(text, "utf-8")
-    _say_what_next(directory, list(roles), bootstrap)
+    _say_what_next(directory, list(roles), bootstrap, secagg=secagg)
 
 
 def _holds_files(directory: Path) -> bool:
@@ -60,11 +66,11 @@ def _holds_files(directory: Path) -> bool:
     return any(not entry.is_dir() for entry in directory.rglob("*"))
 
 
-def _say_what_next(directory: Path, members: list[str], bootstrap: str) -> None:
+def _say_what_next(directory: Path, members: list[str], bootstrap: str, *, secagg: bool) -> None:
     from fi_stream.cli.samples import EXAMPLE_ROW
 
     files = {member: directory / member / "member.toml" for member in members}
-    *participants, aggregator, client = members
+    *others, aggregator, client = members
     host, _, port = bootstrap.rpartition(":")
     print(f"{directory}/federation.toml and the directories of {len(members)} members are made.")
     print("Next, each in a terminal of its own:")
@@ -73,6 +79,8 @@ def _say_what_next(directory: Path, members: list[str], bootstrap: str) -> None:
     else:
         print(f"  fi-stream topics apply --config {files[aggregator]}")
     print(f"  fi-stream aggregator {files[aggregator]}")
-    for participant in participants:
-        print(f"  fi-stream participant {files[participant]}")
-    print(f"  echo '{EXAMPLE_ROW}' | fi-stream ask {files[client]}")
+    for member in others:
+        role = "helper" if secagg and member == "helper" else "participant"
+        print(f"  fi-stream {role} {files[member]}")
+    how = " --protection secagg" if secagg else ""
+    print(f"  echo '{EXAMPLE_ROW}' | fi-stream ask{how} {files[client]}")

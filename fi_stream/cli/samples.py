@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fi_stream.events.tensors import Datatype
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
-from fi_stream.federation.policy import Policy, Protection
+from fi_stream.federation.policy import Policy, Protection, SecaggPolicy
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.federation.writing import value
@@ -27,18 +27,28 @@ _TASK = Task(
 
 
 def federation(name: str, cards: Mapping[Card, Role], signing_key: bytes) -> Federation:
-    """A federation of these members; a majority of the participants is its quorum."""
+    """A federation of these members; a majority of the participants is its quorum.
+
+    With a helper among them queries may ask for any level of protection.
+    """
     members = tuple(
         Member(**card.model_dump(), roles=frozenset({role})) for card, role in cards.items()
     )
     participants = sum(role is Role.PARTICIPANT for role in cards.values())
+    policy = Policy(
+        protections=(Protection.TRUSTED, Protection.BLIND), quorum=participants // 2 + 1
+    )
+    if Role.HELPER in cards.values():
+        policy = Policy(
+            quorum=policy.quorum,
+            protections=tuple(Protection),
+            secagg=SecaggPolicy(k_min=max(2, policy.quorum)),
+        )
     return Federation(
         name=name,
         signing_key=signing_key,
         task=_TASK,
-        policy=Policy(
-            protections=(Protection.TRUSTED, Protection.BLIND), quorum=participants // 2 + 1
-        ),
+        policy=policy,
         roster=Roster(version=1, members=members),
     )
 
@@ -65,7 +75,7 @@ def member_text(name: str, role: Role, bootstrap: str) -> str:
         "[kafka]\n"
         f"bootstrap.servers = {value(bootstrap)}\n"
     )
-    return text + _PARTICIPANT if role is Role.PARTICIPANT else text
+    return text + {Role.PARTICIPANT: _PARTICIPANT, Role.HELPER: _HELPER}.get(role, "")
 
 
 def model_text(name: str, number: int) -> str:
@@ -81,6 +91,12 @@ gives = "logits"
 # Noise on each answer: "none", or "randomised_response" or "gaussian" with epsilon, budget, ledger.
 [privacy]
 mechanism = "none"
+"""
+
+_HELPER = """
+# Remembers which set of answers each sum was opened for: keep it, and never begin with an old copy.
+[helper]
+store = "releases.sqlite"
 """
 
 _MODEL = '''"""The model of NAME: a sample to be replaced by a model of your own.

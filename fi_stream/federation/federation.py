@@ -141,6 +141,8 @@ class Federation(Settings):
         answers = 4 * len(self.task.classes) * len(self.participants)
         if Protection.BLIND in self.policy.protections:
             answers = len(self.participants) * self.response_bytes(1)
+        if self._sums:  # two halves, one within the other
+            answers = max(answers, 16 * (len(self.task.classes) + 1))
         most = self.policy.limits.max_message_bytes
         return [
             f"policy.limits.max_message_bytes: {what} takes {size} bytes and {most} are allowed; "

@@ -43,7 +43,8 @@ class Sharded:
     def predict(self, inputs: Inputs) -> NDArray[np.float64]:
         """Shares of the votes, [rows, classes]: multiples of 1 / models.
 
-        A row of which a model says what is no prediction is NaN: `not_finite` for whoever asked.
+        What a model says that is no prediction is a vote for a class by the place of the row: one
+        example may be what makes its model fail, and may change no more than one vote.
 
         Raises:
             ValueError: the shape is not [models, rows, classes], two models or more, as many as
@@ -62,8 +63,9 @@ class Sharded:
             )
         self.models = models
         checked = check(said.reshape(models * rows, self._classes), self._gives)
-        labels = checked.probabilities.argmax(axis=1).reshape(models, rows)
+        usable = (checked.finite & checked.on_simplex).reshape(models, rows)
+        said_labels = checked.probabilities.argmax(axis=1).reshape(models, rows)
+        labels = np.where(usable, said_labels, np.arange(rows) % self._classes)
         votes = np.equal(labels[:, :, np.newaxis], np.arange(self._classes)).sum(axis=0)
-        usable = np.asarray((checked.finite & checked.on_simplex).reshape(models, rows).all(axis=0))
-        shares: NDArray[np.float64] = np.where(usable[:, np.newaxis], votes / models, np.nan)
+        shares: NDArray[np.float64] = votes / models
         return shares

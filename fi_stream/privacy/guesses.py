@@ -23,6 +23,18 @@ _SHIFTS = 8
 _PARTS = 16
 
 
+VOTERS = 3
+"""Models that vote, of a participant whose noise protects one of their votes."""
+
+
+def one_vote_apart(classes: int) -> NDArray[np.float64]:
+    """Shares of the votes that one voter decides, [2, classes]."""
+    shares = np.zeros((2, classes))
+    shares[0, :2] = (VOTERS + 1) // 2, VOTERS // 2
+    shares[1, :2] = VOTERS // 2, (VOTERS + 1) // 2
+    return shares / VOTERS
+
+
 def neighbours(classes: int) -> NDArray[np.float64]:
     """Two predictions as far apart as any, [2, classes]; the first between the steps of the grid.
 
@@ -44,7 +56,8 @@ class Played:
         worlds: bool [answers], which of the two predictions each row had.
         predictions: [2, classes], the two.
         values: int64 [answers] of labels, or [answers, classes] of noised probabilities.
-        scale: the steps in 1.0 of integers; None of labels, and of probabilities as floats.
+        scale: the steps in 1.0 of integers, or the levels of a weight that labels carry; None of
+            plain labels, and of probabilities as floats.
         first: how many answers came before these.
     """
 
@@ -63,6 +76,17 @@ class Played:
     def labels(self) -> bool:
         """Whether an answer is one label."""
         return self.values.ndim == 1
+
+    @property
+    def categories(self) -> int:
+        """How many different labels there are, each with its weight."""
+        return int(self.predictions.shape[1]) * (self.scale or 1)
+
+    @property
+    def exact(self) -> NDArray[np.int64]:
+        """The two labels without noise, of a model that is sure."""
+        levels = self.scale or 1
+        return np.asarray(self.predictions.argmax(axis=1) * levels + levels - 1)
 
     def part(self, start: int, stop: int) -> Played:
         """The answers of these rows."""
@@ -131,7 +155,7 @@ def _repeats(played: Played) -> list[int]:
     """The numbers of rows after which noise most seems to repeat."""
     noise = _noise(played)
     if played.labels:
-        signal = np.exp(2j * np.pi * noise / played.predictions.shape[1])
+        signal = np.exp(2j * np.pi * noise / played.categories)
     else:
         signal = noise[:, 0].astype(np.complex128)
     signal = signal - signal.mean()
@@ -147,8 +171,7 @@ def _noise(played: Played) -> NDArray[np.float64]:
     """What was added, to somebody who knows the prediction: [answers] or [answers, classes]."""
     chosen = played.worlds.astype(np.int64)
     if played.labels:
-        labels = played.predictions.argmax(axis=1)
-        return np.asarray((played.values - labels[chosen]) % played.predictions.shape[1])
+        return np.asarray((played.values - played.exact[chosen]) % played.categories)
     return np.asarray(played.values - _exact(played)[chosen])
 
 
@@ -157,8 +180,7 @@ def _distance(
 ) -> NDArray[np.float64]:
     """How far these answers are from what this noise would have made of that prediction."""
     if played.labels:
-        label = int(played.predictions[world].argmax())
-        same = (played.values[rows] - label - noise) % played.predictions.shape[1] == 0
+        same = (played.values[rows] - played.exact[world] - noise) % played.categories == 0
         return np.where(same, 0.0, 1.0)
     off = played.values[rows] - _exact(played)[world] - noise
     return np.asarray(np.sqrt((off * off).sum(axis=1)))

@@ -1,8 +1,9 @@
 """Noise from a process of its own, there before it is needed (DESIGN 10).
 
 A thread keeps a stock of every kind that was asked for: it asks the process, one block at a time,
-and whoever waits goes first. The stock is memory of this process. When the process dies it is
-started anew; whoever needs noise meanwhile, or before it is up, draws it here.
+and whoever waits goes first. A stock that runs low becomes larger. It is memory of this process.
+When the other dies it is started anew; whoever needs noise meanwhile, or before it is up, draws it
+here.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ PATIENCE: Final = 0.5
 MOST_KINDS: Final = 256
 """Kinds that are kept in stock; beyond, the one that was not asked for longest is dropped."""
 
-_AHEAD: Final = {Offsets: 32_768, Gaussians: 65_536, Places: 256}
-"""Draws in stock: about a second of drawing, so that a burst finds enough."""
+_AHEAD: Final = {Offsets: 2_048, Gaussians: 8_192, Places: 256}
+"""Draws in stock at first: quickly drawn, so that roles which start together do not wait for it."""
+
+_MOST_AHEAD: Final = {Offsets: 32_768, Gaussians: 65_536, Places: 256}
+"""Draws in stock where it runs low: about a second of drawing."""
 
 _BLOCKS: Final = {Offsets: 512, Gaussians: 1_024, Places: 256}
 """Draws asked for at once: about 15 ms, so that nobody waits long behind a block."""
@@ -58,6 +62,7 @@ class Watcher(Protocol):
 class _Stock:
     """Of one kind: what is there, how much is to be there, and for how many somebody waits."""
 
+    ahead: int
     there: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     asked: int = 0
     wanted: int = 0
@@ -111,7 +116,10 @@ class NoiseProcess:
             if waits:
                 stock.wanted = 0
             taken, stock.there = stock.there[:count], stock.there[count:]
-            self._changed.notify_all()
+            if count and len(stock.there) < stock.ahead // 4:
+                stock.ahead = min(2 * stock.ahead, _MOST_AHEAD[type(kind)])
+            if len(stock.there) < stock.ahead:
+                self._changed.notify_all()
             lived = self._lived
         missing = count - len(taken)
         if missing == 0:
@@ -136,7 +144,7 @@ class NoiseProcess:
         process, self._process, self._thread = self._process, None, None
         self._changed = threading.Condition()
         self._stocks = OrderedDict()
-        self._alive = False
+        self._alive = self._lived = False
         if process is not None:
             process.returncode = 0  # it is no child of ours to wait for
             for pipe in (process.stdin, process.stdout):
@@ -144,7 +152,7 @@ class NoiseProcess:
                     pipe.close()
 
     def _stock(self, kind: Kind) -> _Stock:
-        stock = self._stocks.setdefault(kind, _Stock())
+        stock = self._stocks.setdefault(kind, _Stock(_AHEAD[type(kind)]))
         self._stocks.move_to_end(kind)
         while len(self._stocks) > MOST_KINDS:
             self._stocks.popitem(last=False)
@@ -200,10 +208,9 @@ class NoiseProcess:
             lacks = stock.wanted - len(stock.there)
             if lacks > 0:
                 return kind, stock, min(lacks, 8 * _BLOCKS[type(kind)])
-            ahead = _AHEAD[type(kind)]
             # Votes that came once may never come again.
-            if len(stock.there) < ahead and (stock.asked > 1 or not isinstance(kind, Places)):
-                share = len(stock.there) / ahead
+            if len(stock.there) < stock.ahead and (stock.asked > 1 or not isinstance(kind, Places)):
+                share = len(stock.there) / stock.ahead
                 if most is None or share < most[0]:
                     most = share, kind, stock
         return None if most is None else (most[1], most[2], _BLOCKS[type(most[1])])

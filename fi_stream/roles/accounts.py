@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fi_stream.errors import ConfigError
+from fi_stream.federation.roster import Role
 from fi_stream.privacy.accountant import Charge, Unit
 from fi_stream.privacy.budget import Budget
 from fi_stream.privacy.building import build
 from fi_stream.privacy.calibration import epsilon_of
-from fi_stream.privacy.compatibility import refuse_privacy
+from fi_stream.privacy.compatibility import refuse_aggregator, refuse_privacy
+from fi_stream.privacy.selection import NoisyMax
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,17 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 1000
 """Rows paid for ahead, so that the ledger is not written for each answer."""
+
+
+class Priced(Protocol):
+    """Noise that has a price: a participant's mechanism, or an aggregator's noisy max."""
+
+    @property
+    def cost(self) -> Charge | None:
+        """Of one row."""
+
+    def limit(self, epsilon: float) -> Charge | None:
+        """A budget of that epsilon, in the unit of `cost`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,7 @@ class Terms:
         """
         return Budget(self.ledger, self.limit, self.cost.times(BLOCK_ROWS), self.limit_all)
 
-    def more(self, epsilon: float, limit: Charge, noise: NoiseMechanism) -> int:
+    def more(self, epsilon: float, limit: Charge, noise: Priced) -> int:
         """By how many units a limit grows when its epsilon does by that much; 0 for too little."""
         if limit.unit is Unit.NANO_EPSILON:
             return Charge.at_most(limit.unit, epsilon).amount
@@ -87,7 +100,29 @@ def mechanism_of(
     return build(privacy, federation.policy.form, classes, models, source)
 
 
-def terms_of(privacy: PrivacySection, noise: NoiseMechanism) -> Terms | None:
+def priced(settings: MemberSettings, federation: Federation) -> tuple[str, Priced, PrivacySection]:
+    """What a member charges for, by name: as a participant, or as an aggregator that adds noise.
+
+    Raises:
+        ConfigError: its `[privacy]` is missing or does not go with the policy, or it is neither.
+    """
+    entry, central = federation.member(settings.id), federation.policy.noisy_max
+    roles = frozenset() if entry is None else entry.roles
+    if Role.AGGREGATOR in roles and central is not None:
+        refusal = refuse_aggregator(federation.policy, settings.privacy)
+        if refusal is not None or settings.privacy is None:
+            raise ConfigError(f"[privacy] of {settings.id} and the policy: {refusal}")
+        return central.mechanism.value, NoisyMax(central.epsilon), settings.privacy
+    if Role.PARTICIPANT not in roles:
+        raise ConfigError(
+            f"{settings.id} charges nobody: budgets are those of participants, and of aggregators "
+            "under [policy.noisy_max]."
+        )
+    privacy = privacy_of(settings, federation)
+    return privacy.mechanism.value, mechanism_of(privacy, federation), privacy
+
+
+def terms_of(privacy: PrivacySection, noise: Priced) -> Terms | None:
     """What its answers are charged; None without noise, for then nothing is promised."""
     if noise.cost is None or privacy.budget is None or privacy.ledger is None:
         return None

@@ -138,7 +138,8 @@ class Aggregator:
         while not stop.is_set():
             await self._follow_assignment(stop)
             self._progress.polled(self._seat.clock.monotonic())
-            records = self._keys.take_released() + await self._reader.poll(self._patience())
+            records = await self._reader.poll(self._patience())
+            records = self._keys.take_released() + records
             await self._send(self._joining.take(records))
             await self._send(await self._close_due())
             await self._publish(*self._leading.take(records))

@@ -76,6 +76,8 @@ class Answering:
         probe(self._model, federation.task, self._gives)
         models = voters.models if voters else 1
         self._noise = mechanism_of(privacy, federation, models, source)
+        # Against somebody there is noise, here or at the aggregator: the model's faults are in it.
+        self._hides = self._noise.cost is not None or federation.policy.noisy_max is not None
         terms = terms_of(privacy, self._noise)
         self._budget = None if terms is None else terms.open()
         self._faults: list[Refusal] = []
@@ -144,7 +146,7 @@ class Answering:
         """Charge, then noise: in this order, so that a crash never gives an answer for nothing."""
         rows, noise = query.header.ask.rows, None
         if isinstance(prediction, Refusal):
-            if self._budget is None:
+            if not self._hides:
                 return prediction
             self._faults.append(prediction)
             prediction = stand_in(rows, self._classes, query.digest)

@@ -17,11 +17,13 @@ import numpy as np
 
 from fi_stream.errors import ConfigError
 from fi_stream.federation.files import load_as
+from fi_stream.federation.member import Mechanism
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.accountant import Charge, Unit
 from fi_stream.privacy.calibration import epsilon_of
 from fi_stream.privacy.distinguishing import Claim, judge
-from fi_stream.privacy.guesses import neighbours
+from fi_stream.privacy.guesses import neighbours, one_vote_apart
 from fi_stream.roles.accounts import mechanism_of, privacy_of
 from fi_stream.roles.audit_game import play, write
 from fi_stream.transport.embedded import EmbeddedBroker
@@ -70,7 +72,8 @@ async def audit(
     claim = _claim(file, privacy, federation)
     rows = answers or enough(claim.epsilon)
     with tempfile.TemporaryDirectory(prefix="fi-stream-audit-") as home, EmbeddedBroker() as broker:
-        predictions = neighbours(len(federation.task.classes))
+        apart = one_vote_apart if privacy.mechanism is Mechanism.NOISY_MAX else neighbours
+        predictions = apart(len(federation.task.classes))
         game = write(Path(home), broker.bootstrap, federation, privacy, predictions)
         played = await play(game, rows, predictions, told)
     verdict = await asyncio.to_thread(judge, played, claim)
@@ -83,6 +86,11 @@ def _claim(file: Path, privacy: PrivacySection, federation: Federation) -> Claim
         raise ConfigError(
             f"{file}: mechanism {privacy.mechanism.value!r} under [privacy] promises nothing, so "
             "there is nothing to audit: whoever reads an answer has the prediction itself."
+        )
+    if federation.policy.protections == (Protection.SECAGG,):
+        raise ConfigError(
+            f"{file}: under secagg alone the noise is the federation's, and each participant adds "
+            "a part of it that promises nothing by itself: there is no answer to audit."
         )
     delta = privacy.delta or 0.0
     if noise.cost.unit is Unit.NANO_EPSILON:

@@ -17,11 +17,13 @@ from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import Datatype, to_array
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
+from fi_stream.federation.member import Mechanism
 from fi_stream.federation.policy import Policy, Protection
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.federation.writing import dumps
-from fi_stream.privacy.guesses import Played
+from fi_stream.privacy.compatibility import TABLE
+from fi_stream.privacy.guesses import VOTERS, Played
 from fi_stream.roles.client import seated
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.participant import run_participant
@@ -61,6 +63,21 @@ PREDICTIONS = np.array(json.loads(Path(__file__).with_name("predictions.json").r
 
 def load():
     return lambda inputs: PREDICTIONS[(inputs["world"][:, 0] > 0.5).astype(int)]
+"""
+_VOTING = """\
+import numpy as np
+
+
+def load():
+    return predict
+
+
+def predict(inputs):
+    worlds = (inputs["world"][:, 0] > 0.5).astype(int)
+    votes = np.eye({classes})[[0, 1]]
+    first = [np.broadcast_to(votes[0], (len(worlds), {classes}))] * ({voters} // 2)
+    second = [np.broadcast_to(votes[1], (len(worlds), {classes}))] * ({voters} // 2)
+    return np.stack([*first, *second, votes[worlds]])
 """
 
 
@@ -112,7 +129,10 @@ def write(
             }
             asked = privacy.model_dump(mode="json", exclude_none=True, exclude={"budget_all"})
             content["privacy"] = asked | {"budget": _BUDGET, "ledger": "budget.ledger"}
-            (home / name / f"{module}.py").write_text(_MODEL, "utf-8")
+            code = _MODEL
+            if privacy.mechanism is Mechanism.NOISY_MAX:
+                code = _VOTING.format(classes=predictions.shape[1], voters=VOTERS)
+            (home / name / f"{module}.py").write_text(code, "utf-8")
             text = json.dumps(predictions.tolist())
             (home / name / "predictions.json").write_text(text, "utf-8")
         (home / name / "member.toml").write_text(dumps(content), "utf-8")
@@ -125,11 +145,20 @@ def write(
         ),
         roster=Roster(version=1, members=tuple(members)),
         policy=Policy(
-            form=real.policy.form, rules=real.policy.rules, protections=(Protection.TRUSTED,)
+            form=real.policy.form, rules=_rules(privacy), protections=(Protection.TRUSTED,)
         ),
     )
     (home / "federation.toml").write_text(federation_toml(federation), "utf-8")
     return Game(*(home / name / "member.toml" for name in roles))
+
+
+def _rules(privacy: PrivacySection) -> tuple[str, ...]:
+    """All that can read such answers when the aggregator reads each."""
+    return next(
+        line.rules
+        for line in TABLE
+        if line.mechanism is privacy.mechanism and Protection.TRUSTED in line.protections
+    )
 
 
 async def play(

@@ -15,7 +15,7 @@ from fi_stream.errors import ConfigError, FiStreamError
 from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.ledger import read as read_ledger
-from fi_stream.roles.seat import group_name
+from fi_stream.roles.seat import group_name, topics_of
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.finding import Finding, ok, warning, wrong
 from fi_stream.transport.rights import DESCRIBE, READ, WRITE, rights
@@ -62,7 +62,7 @@ def examine_permissions(setup: SetUp) -> list[Finding]:
 async def examine_topics(setup: SetUp) -> list[Finding]:
     """The topics, the size of events that they take, and what this member may do with them."""
     topics, connection = catalogue(), setup.connection
-    needed = (topics.queries, topics.responses, topics.results, topics.keys)
+    needed = topics_of(setup.federation)
     try:
         async with asyncio.timeout(WITHIN):
             observed = await show(connection)
@@ -122,16 +122,24 @@ def _of_directories(settings: MemberSettings) -> Iterator[Finding]:
     ledger = settings.privacy and settings.privacy.ledger
     if ledger and ledger.parent.is_dir():
         yield from _of_ledger(ledger)
+    store = settings.helper and settings.helper.store
+    if store and store.parent.is_dir():
+        yield from _unwritable(store, "store", "no sum would be released")
+
+
+def _unwritable(file: Path, name: str, else_: str) -> Iterator[Finding]:
+    # The directory, too: the journal of each write is beside the file.
+    for target in (file.parent, file):
+        if target.exists() and not os.access(target, os.W_OK):
+            what = f"this user may not write the {name} {file}: {else_}"
+            yield wrong("permissions", what, f"give the user of this process the right to {target}")
+            return
 
 
 def _of_ledger(ledger: Path) -> Iterator[Finding]:
-    # The directory, too: the journal of each write is beside the ledger.
-    for target in (ledger.parent, ledger):
-        if target.exists() and not os.access(target, os.W_OK):
-            what = f"this user may not write the ledger {ledger}: every query would be refused"
-            yield wrong("permissions", what, f"give the user of this process the right to {target}")
-            return
-    if ledger.exists():
+    found = list(_unwritable(ledger, "ledger", "every query would be refused"))
+    yield from found
+    if ledger.exists() and not found:
         if ledger.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             what = f"others may read {ledger}, which says who asked how much"
             yield warning("permissions", what, f"chmod 600 {ledger}")

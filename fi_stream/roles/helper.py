@@ -123,9 +123,11 @@ class Helper:
                 progress.assigned(changed)
                 await self._take_up(changed)
             progress.polled(clock.monotonic())
-            records = self._keys.take_released() + await self._reader.poll(self._patience())
-            decided = self._releasing.take(records)
-            await self._act([*self._releasing.decide(await self._reader.starts()), *decided])
+            records = await self._reader.poll(self._patience())
+            at = await self._reader.starts()
+            # Without a pause from here on: what was given its grant is taken before we decide.
+            decided = self._releasing.take(self._keys.take_released() + records)
+            await self._act([*self._releasing.decide(at), *decided])
             if self._releasing.partitions:
                 lacking = "its store cannot be written" if self._unrecorded else None
                 progress.doing(lacking)
@@ -169,7 +171,8 @@ class Helper:
         events = self._releasing.events(zip(ready, verdicts, strict=False), refused)
         if events:
             latest = max(deadline for deadline, _ in events)
-            await self._seat.publish([event for _, event in events], BrokerMillis(latest))
+            if await self._seat.publish([event for _, event in events], BrokerMillis(latest)):
+                self._releasing.told([*ready[: len(verdicts)], *refused])
 
     async def _recorded(self, ready: list[Ready]) -> list[Recorded]:
         """What the store says of each set, once it is on disk; nothing if it cannot be written."""
@@ -196,6 +199,7 @@ class Helper:
         self._releasing.forget(now)
         if now >= self._next_commit:
             self._next_commit = Instant(now + COMMIT_EVERY)
+            self._releasing.forget_told()
             await self._reader.commit(await self._reader.starts())
         if now >= self._next_forget and not clock.skewed:
             self._next_forget = Instant(now + FORGET_EVERY)

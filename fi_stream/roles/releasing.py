@@ -46,6 +46,7 @@ class Releasing:
         self._tally = tally
         self._releases: dict[int, Releases] = {}
         self._began = BrokerMillis(0)
+        self._told: dict[tuple[int, int], int] = {}
 
     @property
     def partitions(self) -> int:
@@ -140,10 +141,23 @@ class Releasing:
         told += [(one.proposed.ask.deadline, self._refusal(one)) for one in denied]
         return told
 
+    def told(self, decided: Iterable[Ready | Refused]) -> None:
+        """What was decided is on the topics: these proposals are not looked at again.
+
+        The same set proposed once more is another proposal, and gets the same sum again.
+        """
+        for one in decided:
+            self._told[one.proposed.found] = one.proposed.ask.deadline
+
     def forget(self, now: Instant) -> None:
         """Let go of what is over."""
         for releases in self._releases.values():
             releases.forget(now)
+
+    def forget_told(self) -> None:
+        """The same for proposals that are past their deadline: they are refused by themselves."""
+        past = self._seat.clock.now() - self._seat.federation.policy.limits.max_skew_ms
+        self._told = {found: until for found, until in self._told.items() if until > past}
 
     def _share(self, releases: Releases, event: Verified | None) -> Refusal | None:
         if event is None or (reply := event.header.reply) is None or reply.kind != "answer":
@@ -172,7 +186,8 @@ class Releasing:
         header, ask = event.header, event.header.ask
         if event.record.at > ask.deadline:
             return Refusal(Reason.LATE, f"proposed {event.record.at - ask.deadline} ms late")
-        if self._seat.clock.now() > ask.deadline:
+        found = (event.record.source.number, event.record.offset)
+        if self._seat.clock.now() > ask.deadline or found in self._told:
             return None
         payload = event.open(ProposalPayload)
         if isinstance(payload, Refusal):
@@ -188,6 +203,7 @@ class Releasing:
                 half=payload.half,
                 read=payload.read,
                 until=self._seat.clock.local_time_of(BrokerMillis(ask.deadline - hop)),
+                found=found,
             )
         )
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fi_stream.federation.member import MemberSettings
     from fi_stream.federation.roster import Role
     from fi_stream.sealing.identity import Identities
+    from fi_stream.transport.catalogue import Topic
     from fi_stream.transport.port import Outgoing, Transport
     from fi_stream.values import BrokerMillis, MemberId
 
@@ -119,13 +120,17 @@ async def take_seat(
     clock = BrokerClock(SystemClock(), Millis(federation.policy.limits.max_skew_ms))
     connection = connection_of(settings, federation)
     async with KafkaTransport(connection, clock.clock, give_up_after) as transport:
-        topics = catalogue()
-        used = [topics.queries, topics.responses, topics.results, topics.keys]
-        if Protection.SECAGG in federation.policy.protections:
-            used.append(topics.proposals)
-        await verify(transport, tuple(used))
+        await verify(transport, topics_of(federation))
         rosters = Rosters(federation)
         yield Seat(settings, federation, rosters, identities, clock, transport, role)
+
+
+def topics_of(federation: Federation) -> tuple[Topic, ...]:
+    """The topics without which this federation cannot work."""
+    topics = catalogue()
+    needed = (topics.queries, topics.responses, topics.results, topics.keys)
+    sums = Protection.SECAGG in federation.policy.protections
+    return (*needed, topics.proposals) if sums else needed
 
 
 def refuse_sums(federation: Federation) -> str | None:

@@ -44,7 +44,7 @@ class Proposed:
 
     `read` is the offset up to which it had read the responses: all of the set are before it.
     `until` is when the helper must have said something. `half` is the leader's, sealed to the
-    client.
+    client. `found` is the partition and offset where it was read.
     """
 
     identity: Identity
@@ -55,6 +55,7 @@ class Proposed:
     half: bytes = field(repr=False)
     read: int
     until: Instant
+    found: tuple[int, int] = (0, 0)
 
     @property
     def digest(self) -> bytes:

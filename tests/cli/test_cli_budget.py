@@ -8,12 +8,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import stage as staging
 
 from fi_stream.events.refusals import Refusal
-from fi_stream.federation.files import load_as
+from fi_stream.federation.files import load_as, load_member
+from fi_stream.federation.policy import NoisyMaxPolicy, SecaggPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.budget import Spent
-from fi_stream.roles.accounts import mechanism_of, terms_of
+from fi_stream.roles.accounts import mechanism_of, priced, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,3 +193,38 @@ def test_what_is_wrong_is_said_with_what_to_do(cli: Cli, home: Path) -> None:
         assert (code, "counts nano_epsilon" in err) == (3, True)
     assert stored(file) == before
     assert cli("budget", "show", home / "client" / "member.toml")[0] == 3
+
+
+def test_an_aggregator_that_adds_the_noise_has_a_budget_to_show(cli: Cli, tmp_path: Path) -> None:
+    policy = {
+        "form": "label",
+        "rules": ("hard",),
+        "noisy_max": NoisyMaxPolicy(epsilon=2.0),
+    }
+    central = 'mechanism = "noisy_max"\nepsilon = 2.0\nbudget = 6.0\nledger = "budget.ledger"'
+    stage = staging.build(tmp_path / "f", "127.0.0.1:1", central=central, policy=policy)
+    file = stage.file("agg")
+    settings = load_member(file)
+    _, noise, privacy = priced(settings, stage.federation)
+    terms = terms_of(privacy, noise)
+    assert terms is not None
+    with terms.open() as budget:
+        budget.spend("alice", terms.cost)
+    found = shown(cli, file)
+    assert found["mechanism"] == "permute_and_flip"
+    assert found["clients"][0]["rows_left"] == 2
+    code, _, err = cli("budget", "show", stage.file("alice"))
+    assert (code, "charges nobody" in err) == (3, True)
+
+
+def test_under_secagg_alone_a_row_costs_what_the_policy_says(cli: Cli, tmp_path: Path) -> None:
+    policy = {
+        "protections": ("secagg",),
+        "rules": ("soft",),
+        "secagg": SecaggPolicy(k_min=3, epsilon=1.0, delta=1e-6),
+    }
+    privacy = "\n".join(f"{key} = {value}" for key, value in SCORES.items())
+    privacy += '\nledger = "budget.ledger"'
+    stage = staging.build(tmp_path / "f", "127.0.0.1:1", privacy=privacy, policy=policy)
+    budget_of(stage.file("p1")).close()
+    assert shown(cli, stage.file("p1"))["row"]["epsilon"] == pytest.approx(1.0, rel=1e-3)

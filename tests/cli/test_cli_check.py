@@ -89,6 +89,29 @@ def test_the_federation_of_a_member_is_checked_too(
     assert f"{federation}:{_line(federation, 'quorum')}: policy.quorum: 9 answers" in out
 
 
+def test_noise_of_the_aggregator_is_checked_on_both_sides(
+    cli: Callable[..., tuple[int, str, str]], home: Path
+) -> None:
+    federation = home / "federation.toml"
+    _change(federation, "[policy.limits]", "[policy.noisy_max]\nepsilon = 2.0\n\n[policy.limits]")
+    code, out, _ = cli("check", federation)
+    place = f"{federation}:{_line(federation, '[policy.noisy_max]')}"
+    assert (code, f"wrong  {place}: policy.noisy_max: " in out) == (3, True)
+    assert "use 'label'" in out
+    assert "early_exit = true: use false" in out
+    for old, new in (
+        ('form = "probabilities"', 'form = "label"'),
+        ('rules = ["soft", "hard", "entropy"]', 'rules = ["hard"]'),
+        ("early_exit = true", "early_exit = false"),
+    ):
+        _change(federation, old, new)
+    assert cli("check", federation)[0] == 0
+    code, out, _ = cli("check", home / "aggregator" / "member.toml")
+    assert code == 3
+    assert "privacy.mechanism: does not go with the policy" in out
+    assert 'mechanism = "noisy_max"' in out
+
+
 def test_a_key_that_others_may_read_is_told(
     cli: Callable[..., tuple[int, str, str]], home: Path
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stage as staging
 
+from fi_stream.federation.policy import SecaggPolicy
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.embedded import EmbeddedBroker
@@ -208,6 +209,18 @@ def test_people_read_the_check_the_finding_and_the_fix(
     [line] = [line for line in out.splitlines() if line.startswith("wrong")]
     assert line.split()[:2] == ["wrong", "connect"]
     assert out.splitlines()[-1].strip().startswith("fix: is the broker running there")
+
+
+def test_a_helper_is_looked_at_like_any_other_role(
+    broker: EmbeddedBroker, tmp_path: Path, examine: Callable[..., Any]
+) -> None:
+    sums = {"protections": ("secagg",), "secagg": SecaggPolicy(k_min=2)}
+    stage = staging.build(tmp_path / "federation", broker.bootstrap, policy=sums)
+    code, checks = examine(stage.file("helper"), "--announce")
+    assert code == 0, checks
+    assert of(checks, "announce") == ["as helper: the broker took our grants"]
+    # Beside what other tests have left on the broker that they share.
+    assert {word.split(" ")[0] for word in of(checks, "grants")} >= {"participant", "aggregator"}
 
 
 @pytest.mark.kafka

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fi_stream.federation.files import load_as, load_federation
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 from fi_stream.sealing.identity import load_identities
 
@@ -63,6 +64,33 @@ def test_the_sample_models_fit_the_task_and_differ(
         assert [task.classes[i] for i in answers[-1].argmax(axis=1)] == ["setosa", "virginica"]
     assert not np.allclose(answers[0], answers[1])
     assert not np.allclose(answers[1], answers[2])
+
+
+def test_with_secagg_there_is_a_helper_and_every_level_of_protection(
+    cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, out, _ = cli("init", tmp_path / "fed", "--secagg")
+    assert code == 0
+    files = {name: tmp_path / "fed" / name / "member.toml" for name in ("helper", "client")}
+    assert f"fi-stream helper {files['helper']}" in out
+    assert f"fi-stream ask --protection secagg {files['client']}" in out
+    assert out.count("fi-stream participant") == 3
+    settings, federation = load_as(Role.HELPER, files["helper"])
+    assert load_identities(settings, federation).member == "helper"
+    assert settings.helper is not None
+    assert federation.policy.protections == tuple(Protection)
+    assert federation.least_answers == 2
+    code, checked, err = cli("check", tmp_path / "fed" / "federation.toml", *files.values())
+    assert (code, err) == (0, ""), checked
+
+
+def test_one_participant_cannot_be_hidden_among_others(
+    cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, _, err = cli("init", tmp_path / "fed", "--secagg", "--participants", "1")
+    assert code == 3
+    assert "--participants 2" in err
+    assert not (tmp_path / "fed").exists()
 
 
 def test_a_directory_in_use_is_left_alone(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.refusals import Refusal
 from fi_stream.federation.member import Gives
 from fi_stream.models.batching import predict_each
 from fi_stream.models.sharded import Sharded
@@ -70,14 +70,18 @@ def test_the_rows_of_each_query_are_its_own() -> None:
     assert second.argmax(axis=1).tolist() == [2, 0, 1]
 
 
-def test_a_row_that_one_model_cannot_answer_is_not_answered_and_the_others_are() -> None:
-    said = np.stack([np.full((2, CLASSES), 1 / CLASSES)] * 3)
-    said[1, 0, 0] = np.nan
-    queries = [{"x": np.zeros(1)}, {"x": np.zeros(1)}]
-    bad, good = predict_each(sharded(said), queries, CLASSES, Gives.PROBABILITIES)
-    assert isinstance(bad, Refusal)
-    assert bad.reason is Reason.NOT_FINITE
-    assert not isinstance(good, Refusal)
+@pytest.mark.parametrize("fault", [np.nan, np.inf, -1.0, 7.0])
+def test_a_model_that_cannot_answer_a_row_changes_one_vote_of_it_and_nothing_else(
+    fault: float,
+) -> None:
+    said = votes_for(0, 0, 0, 0, 0)(2)
+    whole = sharded(lambda _: said).predict({"x": np.zeros(2)})
+    broken = said.copy()
+    broken[1, 1] = fault
+    shares = sharded(lambda _: broken).predict({"x": np.zeros(2)})
+    assert np.array_equal(shares[0], whole[0])
+    assert np.abs(shares[1] - whole[1]).sum() == pytest.approx(2 / 5)  # from one class to another
+    assert shares[1].sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_what_is_no_noise_is_not_drawn(line: bytes) -> None:
 
 
 def test_noise_is_drawn_elsewhere_and_given_out_once(supply: NoiseProcess, heard: Heard) -> None:
-    in_stock(supply, WIDE, 10_000)
+    in_stock(supply, WIDE, 8_000)
     taken = np.concatenate([supply.take(WIDE, count) for count in (1, 0, 3_000, 7, 6_000)])
     assert len(taken) == 9_008
     assert len(np.unique(taken)) > 0.999 * len(taken)
@@ -103,6 +103,15 @@ def test_more_than_is_in_stock_is_waited_for_and_not_drawn_here(
     taken = supply.take(WIDE, 100_000)
     assert len(np.unique(taken)) > 99_000
     assert heard.here == 0
+
+
+def test_a_stock_that_runs_low_grows_and_one_that_does_not_stays(supply: NoiseProcess) -> None:
+    in_stock(supply, WIDE, 8_000)
+    supply.take(WIDE, 100)
+    assert supply._stocks[WIDE].ahead == 8_192
+    supply.take(WIDE, 7_000)
+    assert supply._stocks[WIDE].ahead == 16_384
+    in_stock(supply, WIDE, 16_000)
 
 
 def test_before_the_process_is_up_noise_is_drawn_here_without_a_word(
@@ -131,7 +140,7 @@ def test_a_process_that_dies_is_started_anew_and_nobody_waits_for_it(
 def test_mechanisms_take_their_noise_from_it(supply: NoiseProcess) -> None:
     label = RandomisedResponse(10, 2.0, source=supply)
     scores = DiscreteGaussian(4.0, 1e-5, supply)
-    until(lambda: sum(len(stock.there) > 5_000 for stock in supply._stocks.values()) == 2)
+    until(lambda: sum(len(stock.there) > 2_000 for stock in supply._stocks.values()) == 2)
     sure = np.eye(10)[np.zeros(4_000, dtype=int)]
     told = label.release(sure).values
     assert (told == 0).mean() == pytest.approx(label.keep, abs=0.05)

@@ -15,8 +15,12 @@ from fi_stream import connect
 from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.refusals import Refusal
 from fi_stream.federation.changes import without_member
-from fi_stream.federation.files import federation_toml
+from fi_stream.federation.files import federation_toml, load_as
+from fi_stream.federation.policy import Limits, Protection, SecaggPolicy
 from fi_stream.federation.roster import Role
+from fi_stream.privacy.ledger import read
+from fi_stream.privacy.sums import SumNoise
+from fi_stream.roles.accounts import mechanism_of, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +32,11 @@ LABELS = {"form": "label", "rules": ("hard",)}
 PAID = 6
 PRIVACY = noise(2.0, 2.0 * PAID)
 TOGETHER = f"{noise(2.0, 2.0 * PAID)}\nbudget_all = {2.0 * (PAID + 2)}"
+
+
+SCORES = (
+    'mechanism = "gaussian"\nepsilon = 2.0\ndelta = 1e-6\nbudget = 6.0\nledger = "budget.ledger"'
+)
 
 
 async def given(stage: Stage, member: str, client: str | None = None) -> int:
@@ -105,6 +114,37 @@ async def test_other_sets_of_participants_draw_on_the_same_budget(
     assert await given(stage, "p3") == PAID
 
 
+async def test_every_protection_draws_on_the_same_budget(build: Callable[..., Stage]) -> None:
+    policy = {
+        "protections": tuple(Protection),
+        "rules": ("soft",),
+        "secagg": SecaggPolicy(k_min=3, epsilon=2.0, delta=1e-6),
+        "limits": Limits(hop_ms=300),
+    }
+    stage = build(privacy=SCORES, policy=policy)
+    async with stage.running(*EVERYONE, "helper"), connect(stage.file("alice")) as client:
+        outcomes = []
+        for _ in range(4 * PAID):
+            for protection in Protection:
+                result = await client.ask(rows(1), deadline=5.0, protection=protection)
+                outcomes.append(result.outcome)
+            if outcomes[-3:] == ["no_quorum"] * 3:
+                break
+    assert outcomes[-3:] == ["no_quorum"] * 3
+    settings, federation = load_as(Role.PARTICIPANT, stage.file("p1"))
+    assert settings.privacy is not None
+    noise_of_one = mechanism_of(settings.privacy, federation)
+    terms = terms_of(settings.privacy, noise_of_one)
+    assert terms is not None
+    of_a_sum = SumNoise(federation.policy.secagg).cost
+    line = read(stage.directory / "p1" / "budget.ledger").lines["alice"]
+    sums = outcomes[2::3].count("complete")
+    others = len([each for each in outcomes if each == "complete"]) - sums
+    assert (sums + others) == await given(stage, "p1")
+    spent = sums * of_a_sum.amount + others * terms.cost.amount
+    assert line.answered == line.reserved == spent <= terms.limit.amount
+
+
 async def test_clients_that_pool_what_they_learn_have_the_budget_of_all(
     build: Callable[..., Stage],
 ) -> None:
@@ -134,7 +174,8 @@ async def test_replicas_of_a_participant_give_no_more_than_one(on_apache: Stage)
     async with stage.running("agg", "p1", "p1", "p2", "p3"):
         for _ in range(PAID):  # each client asks on a partition of its own choice
             async with connect(stage.file("alice")) as alice, connect(stage.file("bob")) as bob:
-                await asyncio.gather(*(each.ask(rows(1)) for each in (alice, bob) * 2))
+                asked = (each.ask(rows(1), deadline=10.0) for each in (alice, bob) * 2)
+                await asyncio.gather(*asked)
     at_work = {e["member"] for e in stage.events("ready")}
     assert at_work >= {"p1", "p2", "p3"}
     for member in EVERYONE[1:]:

@@ -9,6 +9,7 @@ import stage as staging
 from faulty import Halved, Reused, RoundedAfter
 
 from fi_stream.errors import ConfigError
+from fi_stream.federation.policy import SecaggPolicy
 from fi_stream.roles import accounts
 from fi_stream.roles.audit import audit
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 LABEL = 'mechanism = "randomised_response"\nepsilon = 2.0\n'
 SCORES = 'mechanism = "gaussian"\nepsilon = 2.0\ndelta = 1e-6\n'
+WEIGHTS = f"{LABEL}weight_levels = 4\n"
+VOTES = LABEL.replace("randomised_response", "noisy_max")
 POLICIES = {
+    WEIGHTS: {"form": "label", "rules": ("soft",)},
+    VOTES: {"form": "label", "rules": ("hard",)},
     LABEL: {"form": "label", "rules": ("hard",)},
     SCORES: {"form": "probabilities", "rules": ("soft",)},
 }
@@ -32,7 +37,7 @@ def member(directory: Path, privacy: str) -> Path:
     return staging.build(directory, "127.0.0.1:1", privacy=text, policy=policy).file("p1")
 
 
-@pytest.mark.parametrize("privacy", [LABEL, SCORES])
+@pytest.mark.parametrize("privacy", [LABEL, WEIGHTS, VOTES, SCORES])
 async def test_what_a_participant_that_runs_gives_away_is_less_than_it_claims(
     tmp_path: Path, privacy: str
 ) -> None:
@@ -74,4 +79,16 @@ async def test_a_planted_fault_of_a_participant_that_runs_is_found(
 async def test_where_nothing_is_promised_there_is_nothing_to_audit(tmp_path: Path) -> None:
     stage = staging.build(tmp_path / "f", "127.0.0.1:1")
     with pytest.raises(ConfigError, match="nothing to audit"):
+        await audit(stage.file("p1"))
+
+
+async def test_under_secagg_alone_there_is_no_answer_to_audit(tmp_path: Path) -> None:
+    policy = {
+        "protections": ("secagg",),
+        "rules": ("soft",),
+        "secagg": SecaggPolicy(k_min=3, epsilon=2.0, delta=1e-6),
+    }
+    privacy = SCORES + 'budget = 2.0\nledger = "budget.ledger"'
+    stage = staging.build(tmp_path / "f", "127.0.0.1:1", privacy=privacy, policy=policy)
+    with pytest.raises(ConfigError, match="no answer to audit"):
         await audit(stage.file("p1"))

@@ -11,11 +11,11 @@ import sqlite3
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from stage import ODD, RAISES, names_of, noise, odd, rows
+from stage import NO_NOISE, ODD, RAISES, names_of, noise, odd, rows
 
 from fi_stream import connect
 from fi_stream.errors import ConfigError
@@ -23,7 +23,7 @@ from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.refusals import Refusal
 from fi_stream.federation.changes import with_keys
 from fi_stream.federation.files import federation_toml, load_as
-from fi_stream.federation.policy import NoisyMaxPolicy
+from fi_stream.federation.policy import Limits, NoisyMaxPolicy, Protection, SecaggPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.models.files import short_hash
 from fi_stream.privacy.guarantee import EXAMPLE
@@ -216,6 +216,43 @@ async def test_every_response_to_as_many_rows_has_one_length(build: Callable[...
     assert all(len(lengths) == 1 for lengths in whole.values())
 
 
+@pytest.mark.parametrize("protection", list(Protection))
+@pytest.mark.parametrize("noised", [True, False])
+async def test_the_length_of_a_response_tells_no_answer_from_an_abstain(
+    build: Callable[..., Stage], protection: Protection, noised: bool
+) -> None:
+    mechanism = {"epsilon": 8.0, "delta": 1e-6}
+    policy: dict[str, Any] = {"rules": ("soft",), "protections": (protection,)}
+    if protection is Protection.SECAGG:
+        policy["secagg"] = SecaggPolicy(k_min=2, **(mechanism if noised else {}))
+        policy["limits"] = Limits(hop_ms=300)
+    privacy = NO_NOISE
+    if noised:  # pays for one query and not for the second
+        lines = "".join(f"{key} = {value}\n" for key, value in mechanism.items())
+        privacy = f'mechanism = "gaussian"\n{lines}budget = 20.0\nledger = "budget.ledger"'
+    stage = build(privacy=privacy, policy=policy, models=dict.fromkeys(("p1", "p2"), RAISES))
+    async with (
+        connect(stage.file("alice")) as client,
+        stage.running(*EVERYONE, *HELPING[protection]),
+    ):
+        for drawn in (rows(3), odd(3), odd(3)):
+            await client.ask(drawn, deadline=5.0)
+        async with stage.wire("alice", Role.CLIENT, announce=False) as wire:
+            values = [record.value for record in await wire.kept("fi.responses")]
+    kinds, sealed = set(), set()
+    for value in values:
+        decoded = decode_envelope(value)
+        assert not isinstance(decoded, Refusal)
+        assert decoded[1].reply is not None
+        kinds.add(decoded[1].reply.kind)
+        sealed.add(len(decoded[0].sealed))
+    assert kinds == {"answer", "abstain"}
+    assert len(sealed) == 1
+
+
+HELPING = {Protection.TRUSTED: (), Protection.BLIND: (), Protection.SECAGG: ("helper",)}
+
+
 async def test_colluding_clients_stay_within_the_budget_of_all(build: Callable[..., Stage]) -> None:
     stage = build(privacy=noise(8.0, 24.0) + "\nbudget_all = 32", policy=LABELS)
     async with connect(stage.file("alice")) as alice, connect(stage.file("bob")) as bob:
@@ -297,6 +334,17 @@ async def test_an_aggregator_that_adds_the_noise_charges_each_client_and_rejects
         assert refused.guarantee is None
         assert ledger_of(stage, "agg").read_bytes() == before
     assert not ledger_of(stage, "p1").exists()
+
+
+async def test_a_client_that_the_aggregator_s_noise_protects_from_hears_of_no_fault(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {**CENTRAL, "noisy_max": NoisyMaxPolicy(epsilon=16.0)}
+    stage = build(central=aggregator_s(16.0, 64.0), policy=policy, models={"p1": RAISES})
+    async with stage.running(*EVERYONE) as running, connect(stage.file("alice")) as client:
+        result = await client.ask(odd(1))
+        assert (result.outcome, result.missing) == ("complete", {})
+        assert await running["p1"].stop() == {"model_failed": 1}
 
 
 async def test_an_aggregator_without_a_budget_does_not_start_under_a_policy_that_needs_one(
