@@ -7,6 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from members import with_header
 from rosters import asked_all_along
 from stage import EVERY_PROTECTION, names_of, rows
@@ -24,7 +25,6 @@ from fi_stream.sealing import epochs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
     from stage import Stage
 
     from fi_stream.transport.port import Record
