@@ -333,15 +333,18 @@ class Client:
 
     async def read_results(self, reader: Reader, progress: Progress) -> None:
         """Give each result to whoever waits for it."""
+        gate, grants = self._keys.gate, 0
         while True:
             progress.polled(self._seat.clock.monotonic())
-            patience = WAITING if self._keys.gate.waiting or self._held else IDLE
+            patience = WAITING if gate.waiting or self._held else IDLE
             records = await reader.poll(patience)
-            held = list(self._held.values())
+            # Only then: a member that grants us nothing must not cost us a look at every poll.
+            held = list(self._held.values()) if gate.grants != grants else []
+            grants = gate.grants
             # After the poll: a grant that came meanwhile must not wait for the next one's end.
             for record in held + self._keys.take_released() + records:
                 self._take(record)
-            for record, refusal in self._keys.gate.expired(self._seat.clock.monotonic()):
+            for record, refusal in gate.expired(self._seat.clock.monotonic()):
                 self._tally.refused(refusal, record)
             await asyncio.sleep(0)  # whatever comes in, asking and the timers go on
 

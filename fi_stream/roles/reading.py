@@ -85,11 +85,17 @@ class ResultReader:
         """A response as if it were found on its topic, in time: there the aggregator found it."""
         source = Partition(catalogue().responses.name, ask.partition)
         at = BrokerMillis(min(result.at, ask.deadline))
-        decoded = decode_envelope(value)
-        if isinstance(decoded, Refusal):
-            return Relayed("", decoded)
         record = Record(source, result.offset, at, ask.query, value)
-        return Relayed(decoded[1].sender, self._gate.admit_known(record, "response"))
+        event = self._gate.admit_known(record, "response")
+        return Relayed(_sender(event, value), event)
+
+
+def _sender(event: Verified | Refusal, value: bytes) -> str:
+    """Whose response it is, or says that it is."""
+    if not isinstance(event, Refusal):
+        return event.header.sender
+    decoded = decode_envelope(value)
+    return "" if isinstance(decoded, Refusal) else decoded[1].sender
 
 
 def _without_grant(relayed: Relayed) -> bool:
