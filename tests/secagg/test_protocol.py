@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fi_stream.aggregation.facts import Answered, Asked, Given, Half, Settled
 from fi_stream.events.header import Ask
@@ -24,7 +23,7 @@ from fi_stream.secagg.store import Entry, ReleaseStore
 from fi_stream.values import BrokerMillis, Instant
 
 if TYPE_CHECKING:
-    import pathlib
+    from pathlib import Path
 
     import pytest
 
@@ -128,13 +127,16 @@ class Leader:
 class Helper:
     """One process; what it recorded and did not publish is lost when it crashes."""
 
-    def __init__(self, log: Log, file: pathlib.Path) -> None:
+    def __init__(self, log: Log, file: Path) -> None:
         self.log = log
         self.store = ReleaseStore(file)
         self.releases = Releases(LEAST)
         self.read = self.seen = 0
         self.halves: dict[bytes, np.ndarray] = {}
         self.ready: list[Ready] = []
+
+    def close(self) -> None:
+        self.store.__exit__(None, None, None)
 
     def take(self, responses: int, proposals: int) -> None:
         """Read on, on both topics, as far as it comes."""
@@ -171,57 +173,52 @@ class Helper:
                 self.log.results.append(Result(one.proposed.members, one.total(4), leader))
 
 
-class SecureSum(RuleBasedStateMachine):
+class SecureSum:
     """One query, from its answers to whatever is opened of them."""
 
-    directory: pathlib.Path
-    number = 0
-
-    @initialize()
-    def begin(self) -> None:
-        SecureSum.number += 1
-        self.file = self.directory / f"store-{SecureSum.number}"
+    def __init__(self, file: Path) -> None:
+        self.file = file
         self.log = Log()
         self.leaders: list[Leader] = []
         self.helpers = [Helper(self.log, self.file), Helper(self.log, self.file)]
+        for number, member in enumerate(MEMBERS[:3]):
+            self.answer(MEMBERS.index(member), number)
 
-    @rule(member=st.sampled_from(MEMBERS), number=st.integers(0, 2**16))
-    def answer(self, member: str, number: int) -> None:
+    def answer(self, member: int, number: int) -> None:
         """Also once more, after a crash, under another seed."""
         offset = len(self.log.responses)
         made = np.array([[number, 1, 2, 2**16]], dtype=np.int64)
         share, seed = offset.to_bytes(16, "big"), offset.to_bytes(32, "big")
-        self.log.responses.append(Response(member, share, seed, made, offset))
+        self.log.responses.append(Response(MEMBERS[member], share, seed, made, offset))
 
-    @precondition(lambda self: self.log.responses)
-    @rule(data=st.data())
-    def a_leader_takes_over(self, data: st.DataObject) -> None:
-        read = data.draw(st.integers(1, len(self.log.responses)))
-        self.leaders = [*self.leaders[-1:], Leader(self.log, read)]  # the old one may still live
+    def leader(self, read: int, _: int) -> None:
+        """Another takes over, having read so much; the old one may still live."""
+        read = 2 + read % (len(self.log.responses) - 1)
+        self.leaders = [*self.leaders[-1:], Leader(self.log, read)]
 
-    @rule(responses=st.integers(0, 3), proposals=st.integers(0, 2), which=st.integers(0, 1))
-    def a_helper_reads(self, responses: int, proposals: int, which: int) -> None:
-        self.helpers[which].take(responses, proposals)
-
-    @rule(which=st.integers(0, 1))
-    def a_helper_publishes(self, which: int) -> None:
-        self.helpers[which].act(crash=False)
-
-    @rule(which=st.integers(0, 1), recorded=st.booleans())
-    def a_helper_crashes(self, which: int, *, recorded: bool) -> None:
-        if recorded:
-            self.helpers[which].act(crash=True)
-        self.helpers[which].store.__exit__(None, None, None)
-        self.helpers[which] = Helper(self.log, self.file)
-
-    @rule()
-    def leaders_hear(self) -> None:
-        for leader in self.leaders:
+    def hear(self, which: int, _: int) -> None:
+        """A leader reads what was refused."""
+        for leader in self.leaders[which % 2 :]:
             leader.hear()
 
-    @invariant()
-    def one_set_at_most_is_opened_and_its_sum_is_right(self) -> None:
-        results = getattr(self, "log", Log()).results
+    def read(self, which: int, many: int) -> None:
+        """A helper reads on."""
+        self.helpers[which % 2].take(many, 1 + which // 2)
+
+    def publish(self, which: int, _: int) -> None:
+        """A helper does what it has decided."""
+        self.helpers[which % 2].act(crash=False)
+
+    def crash(self, which: int, recorded: int) -> None:
+        """A helper ends, perhaps after it has recorded what it decided, and another starts."""
+        if recorded % 2:
+            self.helpers[which % 2].act(crash=True)
+        self.helpers[which % 2].close()
+        self.helpers[which % 2] = Helper(self.log, self.file)
+
+    def check(self) -> None:
+        """One set at most was opened, and its sum is that of its answers."""
+        results = self.log.results
         assert len({set_digest(result.members) for result in results}) <= 1
         for result in results:
             shares = {response.share: response for response in self.log.responses}
@@ -231,23 +228,29 @@ class SecureSum(RuleBasedStateMachine):
             assert (opened(result.leader, result.total) == whole).all()
             assert (result.total == results[0].total).all()
 
-    def teardown(self) -> None:
-        """In the end, with nobody crashing any more, what was recorded is opened."""
-        if not hasattr(self, "log"):
-            return
-        for helper in self.helpers:
-            helper.take(len(self.log.responses), len(self.log.proposals))
-            helper.act(crash=False)
-        assert bool(self.log.results) == bool(len(self.helpers[0].store))
-        self.one_set_at_most_is_opened_and_its_sum_is_right()
-        for helper in self.helpers:
-            helper.store.__exit__(None, None, None)
+
+DOING = ("answer", "leader", "leader", "hear", "read", "read", "publish", "crash")
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(DOING), st.integers(0, 3), st.integers(0, 5)),
+        min_size=6,
+        max_size=30,
+    )
+)
 def test_whoever_crashes_one_set_is_opened_and_its_sum_is_right(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
 ) -> None:
-    monkeypatch.setattr(SecureSum, "directory", tmp_path, raising=False)
-    case = SecureSum.TestCase
-    case.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-    case().runTest()
+    made = SecureSum(tmp_path_factory.mktemp("store") / "store")
+    for what, which, number in steps:
+        getattr(made, what)(which, number)
+        made.check()
+    for helper in made.helpers:  # in the end, with nobody crashing, what was recorded is opened
+        helper.take(len(made.log.responses), len(made.log.proposals))
+        helper.act(crash=False)
+    made.check()
+    assert bool(made.log.results) == bool(len(made.helpers[0].store))
+    for helper in made.helpers:
+        helper.close()
