@@ -43,7 +43,8 @@ class Sharded:
     def predict(self, inputs: Inputs) -> NDArray[np.float64]:
         """Shares of the votes, [rows, classes]: multiples of 1 / models.
 
-        A row of which a model says what is no prediction is NaN: `not_finite` for whoever asked.
+        A model that says of a row what is no prediction (NaN, say) votes for the first class: were
+        the row not answered at all, what one model learnt would change more than its one vote.
 
         Raises:
             ValueError: the shape is not [models, rows, classes], two models or more, as many as
@@ -62,8 +63,8 @@ class Sharded:
             )
         self.models = models
         checked = check(said.reshape(models * rows, self._classes), self._gives)
-        labels = checked.probabilities.argmax(axis=1).reshape(models, rows)
+        usable = (checked.finite & checked.on_simplex)[:, np.newaxis]
+        labels = np.where(usable, checked.probabilities, 0.0).argmax(axis=1).reshape(models, rows)
         votes = np.equal(labels[:, :, np.newaxis], np.arange(self._classes)).sum(axis=0)
-        usable = np.asarray((checked.finite & checked.on_simplex).reshape(models, rows).all(axis=0))
-        shares: NDArray[np.float64] = np.where(usable[:, np.newaxis], votes / models, np.nan)
+        shares: NDArray[np.float64] = votes / models
         return shares

@@ -4,8 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.refusals import Refusal
 from fi_stream.federation.member import Gives
 from fi_stream.models.batching import predict_each
 from fi_stream.models.sharded import Sharded
@@ -70,14 +73,28 @@ def test_the_rows_of_each_query_are_its_own() -> None:
     assert second.argmax(axis=1).tolist() == [2, 0, 1]
 
 
-def test_a_row_that_one_model_cannot_answer_is_not_answered_and_the_others_are() -> None:
-    said = np.stack([np.full((2, CLASSES), 1 / CLASSES)] * 3)
-    said[1, 0, 0] = np.nan
-    queries = [{"x": np.zeros(1)}, {"x": np.zeros(1)}]
-    bad, good = predict_each(sharded(said), queries, CLASSES, Gives.PROBABILITIES)
-    assert isinstance(bad, Refusal)
-    assert bad.reason is Reason.NOT_FINITE
-    assert not isinstance(good, Refusal)
+@given(
+    arrays(
+        np.float64,
+        st.tuples(st.integers(2, 9), st.integers(1, 4), st.just(CLASSES)),
+        elements=st.floats(allow_nan=True, allow_infinity=True),
+    ),
+    st.data(),
+    st.sampled_from(Gives),
+)
+def test_whatever_one_model_says_it_moves_no_more_than_its_vote(
+    said: Any, data: st.DataObject, gives: Gives
+) -> None:
+    models, rows = len(said), {"x": np.zeros(said.shape[1])}
+    before = sharded(said, gives).predict(rows) * models
+    other = said.copy()
+    anything = st.floats(allow_nan=True, allow_infinity=True)
+    other[data.draw(st.integers(0, models - 1))] = data.draw(
+        arrays(np.float64, said.shape[1:], elements=anything)
+    )
+    after = sharded(other, gives).predict(rows) * models
+    assert np.abs(after - before).max() <= 1 + 1e-9
+    assert np.allclose(after.sum(axis=1), models)
 
 
 @pytest.mark.parametrize(
