@@ -43,8 +43,8 @@ class Sharded:
     def predict(self, inputs: Inputs) -> NDArray[np.float64]:
         """Shares of the votes, [rows, classes]: multiples of 1 / models.
 
-        A model that says of a row what is no prediction (NaN, say) votes for the first class: were
-        the row not answered at all, what one model learnt would change more than its one vote.
+        What a model says that is no prediction is a vote for a class by the place of the row: one
+        example may be what makes its model fail, and may change no more than one vote.
 
         Raises:
             ValueError: the shape is not [models, rows, classes], two models or more, as many as
@@ -63,8 +63,9 @@ class Sharded:
             )
         self.models = models
         checked = check(said.reshape(models * rows, self._classes), self._gives)
-        usable = (checked.finite & checked.on_simplex)[:, np.newaxis]
-        labels = np.where(usable, checked.probabilities, 0.0).argmax(axis=1).reshape(models, rows)
+        usable = (checked.finite & checked.on_simplex).reshape(models, rows)
+        said_labels = checked.probabilities.argmax(axis=1).reshape(models, rows)
+        labels = np.where(usable, said_labels, np.arange(rows) % self._classes)
         votes = np.equal(labels[:, :, np.newaxis], np.arange(self._classes)).sum(axis=0)
         shares: NDArray[np.float64] = votes / models
         return shares
