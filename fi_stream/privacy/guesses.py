@@ -196,9 +196,10 @@ def _exact(played: Played) -> NDArray[np.float64]:
 
 def _digits(played: Played, place: int, modulus: int) -> NDArray[np.int64]:
     steps = played.values[:, place]
-    if played.scale is not None:
+    if steps.dtype.kind == "i":
         return np.asarray(steps % modulus, dtype=np.int64)
-    parts = steps * 2.0**16 * _PARTS  # of floats what is below our grid
+    # Of floats what is below the grid.
+    parts = steps * (1.0 if played.scale is not None else 2.0**16) * _PARTS
     return np.asarray(np.floor(parts) % (modulus * _PARTS), dtype=np.int64)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from faulty import CLASSES, FAULTS, Reused, honest_gaussian, honest_label
+from faulty import CLASSES, FAULTS, NeverRounded, Reused, honest_gaussian, honest_label
 
 from fi_stream.privacy.accountant import Charge, Unit
 from fi_stream.privacy.binomial import lower_bound, upper_bound
@@ -95,6 +95,14 @@ def test_noise_that_is_used_twice_is_found_however_far_apart(
     verdict = judge(play(reused), claim_of(mechanism))
     assert not verdict.holds
     assert f"answers {block} rows apart" in verdict.tried.looks_at
+
+
+def test_what_is_below_the_grid_is_found_in_floats_between_0_and_1() -> None:
+    faulty = NeverRounded(honest_gaussian())
+    faulty.in_steps = False
+    verdict = judge(play(faulty), GAUSSIAN_CLAIM)
+    assert not verdict.holds
+    assert "the last digits" in verdict.tried.looks_at
 
 
 def test_a_test_that_is_always_right_has_no_finite_epsilon_but_its_bound_has() -> None:
