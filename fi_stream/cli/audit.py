@@ -31,8 +31,8 @@ def audit(
 
     A participant runs as always, with the [privacy] of its file, on a broker of this command
     alone and with a model that gives one of two predictions by a coin. Who reads its answers
-    guesses the coins. An aggregator that adds the noise is played against as its client. Its own ledger, model and broker are not touched. Ends with 11 when more is
-    given away than is claimed.
+    guesses the coins. An aggregator that adds the noise is played against as its client. Its own
+    ledger, model and broker are not touched. Ends with 11 when more is given away than is claimed.
     """
     import asyncio
     import json
