@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from fi_stream.aggregation.facts import Settled
+    from fi_stream.aggregation.facts import Asked, Settled
     from fi_stream.federation.federation import Federation
     from fi_stream.roles.central import CentralNoise
     from fi_stream.roles.metrics import Board
@@ -213,6 +213,13 @@ class Aggregator:
         """Settle these queries: tell their results, or propose sets of answers to the helper."""
         await self._publish(*self._leading.sort(settled))
 
+    def _need(self, asked: Asked) -> Need:
+        """What a result is sealed under; a query that is rejected may ask for any protection."""
+        policy, protection = self._seat.federation.policy, asked.ask.protection
+        if protection not in policy.protections:
+            protection = self._seat.federation.default_protection
+        return Need(asked.roster, protection, asked.client)
+
     async def _publish(self, settled: list[Settled], proposed: list[Propose]) -> None:
         """Decide all these queries in one pass; publish their results, however long it takes."""
         if proposed:
@@ -226,8 +233,7 @@ class Aggregator:
         for one, payload in zip(settled, payloads, strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
-            need = Need(asked.roster, asked.ask.protection, asked.client)
-            sealed = self._keys.own.find(need).seal(asked.ask, reply, frame(payload))
+            sealed = self._keys.own.find(self._need(asked)).seal(asked.ask, reply, frame(payload))
             target = Partition(topic, asked.ask.partition)
             labels = tool_labels("result", task, asked.ask, outcome=payload.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))

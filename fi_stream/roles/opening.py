@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fi_stream.sealing.gate import Gate, Verified
 
 _WITH_SUM = (Outcome.COMPLETE, Outcome.PARTIAL)
+_WITHOUT_SUM = (Outcome.NO_QUORUM, Outcome.REJECTED)
 
 
 def open_result(event: Verified, gate: Gate) -> ResultPayload | Refusal:
@@ -40,7 +41,9 @@ def open_result(event: Verified, gate: Gate) -> ResultPayload | Refusal:
     if member is not None and Role.HELPER in member.roles:
         return _open_sum(event, gate)
     payload = event.open(ResultPayload)
-    if isinstance(payload, ResultPayload) and (payload.outputs or payload.outcome in _WITH_SUM):
+    if isinstance(payload, ResultPayload) and (
+        payload.outputs or payload.outcome not in _WITHOUT_SUM
+    ):
         return Refusal(Reason.WRONG_FORM, "the outcome of a secure sum without the helper's half")
     return payload
 

@@ -103,6 +103,7 @@ def test_noise_of_the_aggregator_is_checked_on_both_sides(
         ('form = "probabilities"', 'form = "label"'),
         ('rules = ["soft", "hard", "entropy"]', 'rules = ["hard"]'),
         ("early_exit = true", "early_exit = false"),
+        ('protections = ["trusted", "blind"]', 'protections = ["trusted"]'),
     ):
         _change(federation, old, new)
     assert cli("check", federation)[0] == 0

@@ -170,6 +170,29 @@ class SumsContract:
                 for again, _ in await results.gather(0.3):  # a copy, of the same set
                     assert again.header.sender == "helper"
 
+    async def test_what_was_proposed_and_has_no_result_is_taken_up_by_the_next_leader(
+        self, stage: Stage
+    ) -> None:
+        """Although its answers were joined, and more than one commit ago."""
+        async with (
+            stage.running(*ANSWERING),
+            stage.wire("alice", Role.CLIENT) as wire,
+            wire.results() as results,
+        ):
+            async with stage.running("agg") as first:
+                soon = wire.seat.clock.now() + round(self.patient * 1000)
+                ask, event = wire.query(rows(1)[0], deadline=soon, protection="secagg")
+                assert await wire.seat.publish([event])
+                await proposed(wire, ask.query)
+                await asyncio.sleep(1.5)
+                await first["agg"].kill()
+            async with stage.running("agg"):
+                result, payload = await results.next(within=2 * self.patient)
+                assert result.header.ask == ask
+                assert payload.outcome is Outcome.NO_QUORUM
+                assert wire.seat.clock.now() >= soon - 1
+                assert await results.gather(0.3) == []
+
 
 async def proposed(wire: Wire, query: bytes) -> None:
     """Wait until a set is proposed for that query; the test's own time limit ends it."""
