@@ -37,11 +37,13 @@ def write_federation(directory: Path, bootstrap: str, trained: Trained, group: G
     roles |= {AGGREGATOR: Role.AGGREGATOR, CLIENT: Role.CLIENT}
     roles |= {HELPER: Role.HELPER} if sums else {}
     network_of = dict(zip(participants, trained.networks, strict=True))
+    examples_of = dict(zip(participants, trained.examples, strict=True))
     members = []
     for name, role in roles.items():
         identity = Identity.generate(name)
         identity.save(directory / name / "keys")
-        members.append(Member(**identity.card().model_dump(), roles=frozenset({role})))
+        card, examples = identity.card().model_dump(), examples_of.get(name)
+        members.append(Member(**card, roles=frozenset({role}), examples=examples))
         text = _member_toml(name, role, bootstrap)
         if role is Role.PARTICIPANT:
             text += _MODEL + f"version = {value(network_of[name].version)}\n\n"
@@ -57,7 +59,7 @@ def write_federation(directory: Path, bootstrap: str, trained: Trained, group: G
         task=task(" and ".join(group.counts)),
         policy=Policy(
             protections=tuple(group.counts),
-            rules=(noise.rule,),
+            rules=(group.rule,),
             form=noise.form,
             quorum=len(participants) // 2 + 1,
             secagg=noise.sums(len(participants)) if sums else None,

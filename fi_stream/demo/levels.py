@@ -11,7 +11,7 @@ from fi_stream.demo.noise import Noise
 from fi_stream.demo.offline import accuracy
 from fi_stream.demo.report import Level
 from fi_stream.errors import ConfigError
-from fi_stream.federation.policy import Protection
+from fi_stream.federation.policy import Form, Protection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +33,18 @@ class Group:
 
     counts: Mapping[Protection, int]
     noise: Noise
+
+    @property
+    def rule(self) -> str:
+        """The best rule that all its levels allow: a sum cannot weigh by examples yet.
+
+        Under noise a weight below 1 would leave less of an answer and as much noise.
+        """
+        if self.noise.form is Form.LABEL:
+            return "hard"
+        if self.noise.epsilon is not None:
+            return "soft"
+        return "entropy" if Protection.SECAGG in self.counts else "competence_entropy"
 
     @property
     def queries(self) -> int:

@@ -16,7 +16,7 @@ class Noise:
 
     Noised answers are labels under randomised response, joined by vote; those that are `summed`
     are probabilities with a part each of the sum's Gaussian noise. Without noise they are
-    probabilities, joined by their mean.
+    probabilities.
     """
 
     epsilon: float | None
@@ -27,11 +27,6 @@ class Noise:
         """What each answer carries."""
         voted = self.epsilon is not None and not self.summed
         return Form.LABEL if voted else Form.PROBABILITIES
-
-    @property
-    def rule(self) -> str:
-        """The best rule for that form."""
-        return "hard" if self.form is Form.LABEL else "soft"
 
     def section(self, queries: int) -> str:
         """`[privacy]` of a member.toml, with a budget for that many queries."""

@@ -28,7 +28,7 @@ class Accuracy:
     """Shares of the same queries answered rightly.
 
     `federation` is what the client received, a query without a label counting as wrong;
-    `noiseless` is the same models and rule without noise and deadlines.
+    `noiseless` is the same models under the best rule, without noise and deadlines.
     """
 
     federation: float

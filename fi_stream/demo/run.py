@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fi_stream.roles.result import Result
     from fi_stream.values import Instant
 
-NOISELESS_RULE = "soft"
+NOISELESS_RULE = "competence_entropy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _report(
         counts=Counts(len(results), outcomes, asking.refused),
         accuracy=Accuracy(
             federation=accuracy(labels(results), asked.labels),
-            noiseless=accuracy(together(said, NOISELESS_RULE), asked.labels),
+            noiseless=accuracy(together(said, NOISELESS_RULE, made.examples), asked.labels),
             participants=dict(zip(participant_names(len(alone)), alone, strict=True)),
         ),
         latency=Latency(

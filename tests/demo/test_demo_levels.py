@@ -36,7 +36,7 @@ def test_every_federation_is_one_that_check_takes(participants: int, epsilon: fl
         noise, sums = group.noise, Protection.SECAGG in group.counts
         policy = Policy(
             protections=tuple(group.counts),
-            rules=(noise.rule,),
+            rules=(group.rule,),
             form=noise.form,
             secagg=noise.sums(participants) if sums else None,
         )
