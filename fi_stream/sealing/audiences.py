@@ -106,12 +106,16 @@ def audiences(federation: Federation, role: Role) -> list[tuple[Purpose, Audienc
 
 @lru_cache(4096)
 def use_of(role: Role, purpose: Purpose | None, protection: str, client: MemberId) -> Use | None:
-    """What serves one query of `client`; without a purpose, what the role usually sends."""
+    """What serves one query of `client`; without a purpose, what the role usually sends.
+
+    A line for all protections serves also one that we do not know: a client may ask for anything,
+    and must be told that it is not allowed.
+    """
     for line in TABLE:
         if (
             line.sender is role
             and purpose in (None, line.purpose)
-            and any(each == protection for each in line.protections)
+            and (line.protections is ALL or any(each == protection for each in line.protections))
         ):
             return Use(line, client if line.opens is Role.CLIENT else None)
     return None
