@@ -51,8 +51,8 @@ def forgotten_at(ask: Ask, federation: Federation) -> BrokerMillis:
 def result_bytes(federation: Federation, ask: Ask) -> int:
     """About how large a result is at most.
 
-    Labels, scores, and a line for each member; under `blind` the response of each participant;
-    under `secagg` both halves of the sum, the leader's in an event of its own.
+    Labels, scores, certificates, and a line for each member; under `blind` the response of each
+    participant; under `secagg` both halves of the sum, the leader's in an event of its own.
     """
     members = len(federation.roster.members)
     if ask.protection == Protection.SECAGG:
@@ -62,4 +62,4 @@ def result_bytes(federation: Federation, ask: Ask) -> int:
     if ask.protection == Protection.BLIND:
         relayed = len(federation.participants) * federation.response_bytes(ask.rows)
         return event_bytes(framed_length(relayed + 256 * members), members)
-    return response_length(ask.rows, len(federation.task.classes) + 1) + 256 * members
+    return response_length(ask.rows, len(federation.task.classes) + 2) + 256 * members

@@ -8,6 +8,7 @@ import numpy as np
 
 from fi_stream.aggregation.evaluate import one_hot
 from fi_stream.aggregation.facts import Answered, Given, Half
+from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
 from fi_stream.events.payloads import Abstain, Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.sums import HALF
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
     from fi_stream.events.header import Reply
     from fi_stream.sealing.gate import Verified
-
-SIMPLEX_TOLERANCE = 1e-3
-"""How far from 1 the probabilities of a row may add up."""
 
 
 def answered_by(event: Verified, reply: Reply) -> Answered:

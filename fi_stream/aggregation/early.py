@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fi_stream.aggregation.answers import SIMPLEX_TOLERANCE
 from fi_stream.aggregation.evaluate import Gathered, scored
+from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fi_stream.aggregation.certificate import VOTES, certify
+from fi_stream.aggregation.evidence import Evidence, scores
 from fi_stream.aggregation.rules import rule
+from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
 from fi_stream.aggregation.ties import labels_of
 
 if TYPE_CHECKING:
@@ -21,46 +24,57 @@ if TYPE_CHECKING:
     from fi_stream.values import MemberId
 
 
+SIZED = frozenset({"competence_entropy"})
+"""The rules that weigh by size, and need nothing else that answers do not carry."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
     """The answers that count for one query.
 
     `digest` is the SHA-256 of the query's event. `answers` holds at least one prediction, all
-    [rows, classes] of float64; labels come in through `one_hot`.
+    [rows, classes] of float64; labels come in through `one_hot`. `sizes` is of members, whether
+    they answered or not; who is not in it counts as 1.
     """
 
     digest: bytes
     rule: str
     answers: Mapping[MemberId, NDArray[np.float64]]
+    sizes: Mapping[MemberId, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, asked: Asked, answers: Mapping[MemberId, Given]) -> Gathered:
         """The predictions among what was given to a query."""
         predictions = {m: g.prediction for m, g in answers.items() if g.prediction is not None}
-        return cls(asked.digest, asked.ask.rule, predictions)
+        return cls(asked.digest, asked.ask.rule, predictions, asked.sizes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
     """Queries that went through one rule call: which they are, and what the rule said.
 
-    `scores` holds `rows[0]` rows of the query `queries[0]`, and so on.
+    `scores` holds `rows[0]` rows of the query `queries[0]`, and so on; `evidence` is what they are
+    of.
     """
 
     queries: Sequence[int]
     rows: Sequence[int]
     scores: Scores
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """What the contributors said together: `labels` [rows], `scores` [rows, classes].
 
-    Each row of `scores` is at least 0 and adds up to 1.
+    Each row of `scores` is at least 0 and adds up to 1. `withstands` [rows] is the certificate:
+    how many contributors could have answered anything without changing the label; None where
+    the rule has none, or nothing bounds the answers.
     """
 
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
+    withstands: NDArray[np.int64] | None = None
 
 
 def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
@@ -76,8 +90,15 @@ def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
         digests = [queries[index].digest for index in group.queries]
         labels = labels_of(group.scores, digests, group.rows)
         cuts = np.cumsum(group.rows)[:-1]
-        parts = zip(np.split(labels, cuts), np.split(normalised(group.scores), cuts), strict=True)
-        decisions.update(zip(group.queries, (Decision(*part) for part in parts), strict=True))
+        certified = _certified(queries[group.queries[0]].rule, group.evidence)
+        parts = zip(
+            np.split(labels, cuts),
+            np.split(normalised(group.scores), cuts),
+            np.split(certified, cuts),
+            strict=True,
+        )
+        made = (Decision(one, two, None if (f < 0).any() else f) for one, two, f in parts)
+        decisions.update(zip(group.queries, made, strict=True))
     return [decisions[index] for index in range(len(queries))]
 
 
@@ -94,7 +115,28 @@ def scored(queries: Sequence[Gathered]) -> Iterator[Scored]:
     for (name, _, _), indices in groups.items():
         group = [queries[index] for index in indices]
         rows = [next(iter(query.answers.values())).shape[0] for query in group]
-        yield Scored(indices, rows, rule(name)(stacked(group)))
+        evidence = Evidence(stacked(group), sizes=_sizes(group, rows) if name in SIZED else None)
+        made = rule(name)(evidence.predictions) if name not in SIZED else scores(name, evidence)
+        yield Scored(indices, rows, made, evidence)
+
+
+def _sizes(queries: Sequence[Gathered], rows: Sequence[int]) -> NDArray[np.float64]:
+    """The size of each participant at each row, as `stacked` has them: [participants, rows]."""
+    found = [[query.sizes.get(m, 1.0) for m in sorted(query.answers)] for query in queries]
+    return np.repeat(np.array(found).T, rows, axis=1)
+
+
+def _certified(name: str, evidence: Evidence) -> NDArray[np.int64]:
+    """How many contributors each row's label withstands, [rows]; -1 where nobody can tell."""
+    stack = evidence.predictions
+    unknown = np.full(stack.shape[1], -1)
+    found = certify(name, evidence, SIMPLEX_TOLERANCE)
+    if found is None:
+        return unknown
+    bounded = (stack >= 0).all(axis=(0, 2))
+    bounded &= (stack.sum(axis=2) <= 1 + SIMPLEX_TOLERANCE).all(axis=0)
+    # a vote is one vote, whatever noise is in it
+    return found.withstands if name == VOTES else np.where(bounded, found.withstands, unknown)
 
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ class Asked:
     """A verified query: the event at `offset`, read when results up to `results` were known.
 
     `participants` are those of version `roster`, under which it was asked: they are to answer.
+    `sizes` is how many training examples of each are believed.
     """
 
     client: MemberId
@@ -36,6 +37,7 @@ class Asked:
     participants: frozenset[MemberId]
     offset: int = 0
     results: int = 0
+    sizes: Mapping[MemberId, float] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> Key:

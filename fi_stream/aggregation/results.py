@@ -104,14 +104,19 @@ def missing_of(one: Settled) -> tuple[Missing, ...]:
     )
 
 
-def outputs_of(decision: Decision) -> tuple[Tensor, Tensor]:
-    """A decision as a result carries it: label INT64 [rows], scores FP64 [rows, classes]."""
+def outputs_of(decision: Decision) -> tuple[Tensor, ...]:
+    """A decision as a result carries it: label, scores, and what the labels withstand if known."""
     labels = decision.labels.astype("<i8")
     scores = decision.scores.astype("<f8")
-    return (
+    outputs = (
         Tensor(name="label", datatype=Datatype.INT64, shape=labels.shape, data=labels.tobytes()),
         Tensor(name="scores", datatype=Datatype.FP64, shape=scores.shape, data=scores.tobytes()),
     )
+    if decision.withstands is None:
+        return outputs
+    data = decision.withstands.astype("<i8").tobytes()
+    certified = Tensor(name="withstands", datatype=Datatype.INT64, shape=labels.shape, data=data)
+    return (*outputs, certified)
 
 
 def _payload(one: Settled, decision: Decision | None, noise: Noise | None = None) -> ResultPayload:

@@ -1,8 +1,6 @@
 """The aggregation rules: what several participants' predictions say together (DESIGN 8.6).
 
-Each rule is a symmetric function of its participants, to the bit: the contributions to a score
-are added smallest first, elementwise, so neither the participants' order, nor the other rows in
-the stack, nor the processor changes a result.
+Each rule is a symmetric function of its participants, to the bit: `stacks` says how it is summed.
 """
 
 from __future__ import annotations
@@ -13,16 +11,15 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fi_stream.aggregation import portable
+from fi_stream.aggregation.consensus import consensus, logit_mean
+from fi_stream.aggregation.own import is_own, own_rule
+from fi_stream.aggregation.robust import geometric_median, median, trimmed_mean
+from fi_stream.aggregation.stacks import Scores, Stack, Weights, over_classes, total, weighted
 from fi_stream.errors import ConfigError
 
-Stack: TypeAlias = NDArray[np.float64]
-"""Predictions, [participants, rows, classes]; at least one participant."""
-
-Scores: TypeAlias = NDArray[np.float64]
-"""What the classes of each row got, [rows, classes], not normalised."""
+__all__ = ["RULES", "Rule", "Scores", "Stack", "entropy", "entropy_weights", "hard", "rule", "soft"]
 
 Rule: TypeAlias = Callable[[Stack], Scores]
 
@@ -41,7 +38,7 @@ def hard(predictions: Stack) -> Scores:
     """
     best = predictions == predictions.max(axis=-1, keepdims=True)
     votes = best / best.sum(axis=-1, keepdims=True, dtype=np.float64)
-    return np.rint(_total(votes) / _SMALLEST_VOTE) * _SMALLEST_VOTE
+    return np.rint(total(votes) / _SMALLEST_VOTE) * _SMALLEST_VOTE
 
 
 def soft(predictions: Stack) -> Scores:
@@ -53,7 +50,7 @@ def soft(predictions: Stack) -> Scores:
     Returns:
         [rows, classes] sums of probabilities.
     """
-    return _total(predictions)
+    return total(predictions)
 
 
 def entropy(predictions: Stack) -> Scores:
@@ -68,42 +65,43 @@ def entropy(predictions: Stack) -> Scores:
 
     Source: FedSEI (arXiv 2603.02214), entropy rule.
     """
-    return _total(predictions * entropy_weights(predictions)[..., np.newaxis])
+    return weighted(predictions, entropy_weights(predictions))
 
 
-def entropy_weights(predictions: Stack) -> NDArray[np.float64]:
+def entropy_weights(predictions: Stack) -> Weights:
     """The weight that `entropy` gives to each prediction: [participants, rows]."""
     clipped = np.clip(predictions, 0.0, 1.0)
     positive = clipped > 0
     terms = clipped * -portable.log(np.where(positive, clipped, 1.0))
-    # Smallest first, so that naming the classes in another order gives the same bits; accumulate,
-    # because it adds one by one however many rows there are.
-    doubt = np.add.accumulate(np.sort(terms, axis=-1), axis=-1)[..., -1]
-    return portable.exp(-doubt)
+    return portable.exp(-over_classes(terms))
 
 
 RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {"hard": hard, "soft": soft, "entropy": entropy}
+    {
+        "hard": hard,
+        "soft": soft,
+        "entropy": entropy,
+        "consensus": consensus,
+        "logit_mean": logit_mean,
+        "median": median,
+        "trimmed_mean": trimmed_mean,
+        "geometric_median": geometric_median,
+    }
 )
+"""The rules that need nothing but predictions; `evidence.WEIGHTED` holds the others."""
 
 
 def rule(name: str) -> Rule:
-    """The rule of that name.
+    """The rule of that name, or a federation's own: "module:function".
 
     Raises:
-        ConfigError: there is no such rule.
+        ConfigError: there is no such rule, or it may not be used.
     """
+    if is_own(name):
+        return own_rule(name)
     found = RULES.get(name)
     if found is None:
         nearest = get_close_matches(name, RULES, n=1, cutoff=0.5)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ConfigError(f"no rule {name!r}: {hint}The rules are {', '.join(RULES)}.")
     return found
-
-
-def _total(contributions: Stack) -> Scores:
-    """Sum over participants, smallest first, each step elementwise."""
-    total = np.zeros(contributions.shape[1:])
-    for contribution in np.sort(contributions, axis=0):
-        total += contribution
-    return total

@@ -59,6 +59,9 @@ VERBS = {
     "ask": Verb("ask:ask", "Ask queries and print their results"),
     "tail": Verb("tail:tail", "Print a topic's events as they come, clear headers only"),
     "dead": Verb("dead:dead_app", "List, show and replay records that were refused"),
+    "record": Verb("record:record", "Join the answers, and keep them in a file"),
+    "replay": Verb("replay:replay", "Decide recorded queries again, by any rule"),
+    "health": Verb("health:health", "Say how each participant does in recorded traffic"),
     "load": Verb("load:load", "Send queries at a steady rate and measure"),
 }
 

@@ -135,6 +135,8 @@ def in_words(result: Result) -> str:
     if result.labels is not None:
         words.append(" ".join(result.labels))
     words.append(f"{result.latency_ms:.0f} ms, {len(result.contributors)} contributors")
+    if result.certified is False:
+        words.append(f"NOT certain against {result.withstand} lying contributors")
     words += [f"{member}: {why}" for member, why in result.missing.items()]
     if result.retry_after_ms is not None:
         words.append(f"ask again in {result.retry_after_ms} ms")

@@ -18,6 +18,7 @@ from fi_stream.federation.files import (
 from fi_stream.federation.mistakes import Mistake, located
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.compatibility import refuse_aggregator, refuse_policy, refuse_privacy
+from fi_stream.roles.rules import refuse_rules
 from fi_stream.sealing.identity import load_identities, sealing_key
 from fi_stream.transport.connection import Connection
 
@@ -113,6 +114,8 @@ def _rules(federation: Federation, file: Path) -> Iterator[Mistake]:
     if reason is not None:
         key = "policy.rules" if federation.policy.noisy_max is None else "policy.noisy_max"
         yield Mistake(file, reason, key)
+    if reason := refuse_rules(federation):
+        yield Mistake(file, reason, "policy.rules")
 
 
 def _usable(card: Card, file: Path, number: int | None = None) -> Iterator[Mistake]:

@@ -19,12 +19,13 @@ _Role = Annotated[str, StringConstraints(min_length=1, max_length=32)]
 
 
 class RosterMember(Value):
-    """A member's card and roles; the keys are raw bytes, as on the card."""
+    """A member's card, roles and training examples; the keys are raw bytes, as on the card."""
 
     id: MemberId
     signing_key: Bytes32
     sealing_key: Annotated[bytes, Len(1216, 1216)]
     roles: Annotated[tuple[_Role, ...], Len(1, 16)]
+    examples: Annotated[int, Ge(1), Le(2**53)] | None = None
 
 
 class RosterVersion(Value):

@@ -48,7 +48,7 @@ def with_keys(federation: Federation, card: Card, *, revoked: bool) -> Federatio
         ConfigError: it is no member, or the card has the keys that it has.
     """
     old = _required(federation, card.id)
-    new = Member(**card.model_dump(), roles=old.roles)
+    new = Member(**card.model_dump(), roles=old.roles, examples=old.examples)
     if new == old:
         raise ConfigError(
             f"the card of {card.id} has the keys that version {federation.roster.version} lists: "

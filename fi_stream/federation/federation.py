@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Self
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Self
 
 from annotated_types import Len
 from pydantic import StringConstraints, model_validator
@@ -16,6 +17,9 @@ from fi_stream.federation.roster import Card, Member, PublicKey, Role, Roster
 from fi_stream.federation.settings import Settings, refuse
 from fi_stream.federation.task import Task
 from fi_stream.values import MemberId  # noqa: TC001  (pydantic reads it)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Federation(Settings):
@@ -47,6 +51,17 @@ class Federation(Settings):
     def participants(self) -> frozenset[MemberId]:
         """The ids of all participants."""
         return frozenset(self.roster.having(Role.PARTICIPANT))
+
+    @cached_property
+    def sizes(self) -> Mapping[MemberId, float]:
+        """How many training examples of each participant are believed; none of who says nothing.
+
+        At most twice the median: whoever claims more gains no more by it.
+        """
+        members = (each for each in self.roster.members if Role.PARTICIPANT in each.roles)
+        said = {each.id: each.examples for each in members if each.examples is not None}
+        most = 2.0 * median(said.values()) if said else 0.0
+        return {member: min(float(examples), most) for member, examples in said.items()}
 
     @cached_property
     def aggregators(self) -> frozenset[MemberId]:

@@ -98,6 +98,8 @@ class Policy(Settings):
     form: Form = Form.PROBABILITIES
     quorum: Annotated[int, Ge(1)] = 1
     early_exit: bool = True
+    recording: bool = False
+    withstand: Annotated[int, Ge(0)] = 0
     secagg: SecaggPolicy | None = None
     limits: Limits = Limits()
     noisy_max: NoisyMaxPolicy | None = None

@@ -56,9 +56,13 @@ class Card(Settings):
 
 
 class Member(Card):
-    """A card in the roster, with what its holder may do."""
+    """A card in the roster, with what its holder may do.
+
+    `examples` is how many its model was trained on: public, and believed only so far (`sizes`).
+    """
 
     roles: Annotated[frozenset[Role], Len(1), PlainSerializer(sorted, when_used="json")]
+    examples: Annotated[int, Ge(1), Le(2**53)] | None = None
 
 
 class Roster(Settings):

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 
 class Allowed(NamedTuple):
-    """One line of the table: under these protections, these rules can read such answers."""
+    """One line of the table: under these protections, these rules can read such answers.
+
+    `own`: so can a rule of the federation's own, which takes predictions on the simplex.
+    """
 
     mechanism: Mechanism
     form: Form
     rules: tuple[str, ...]
     protections: tuple[Protection, ...]
     why: str
+    own: bool = False
+
+    def reads(self, rule: str) -> bool:
+        """Whether a rule can read such answers; one of the federation's own has a colon."""
+        return rule in self.rules or (self.own and ":" in rule)
 
 
 _ONE_BY_ONE = (Protection.TRUSTED, Protection.BLIND)
@@ -31,10 +39,28 @@ TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.NONE,
         Form.PROBABILITIES,
+        (
+            "soft",
+            "hard",
+            "entropy",
+            "consensus",
+            "logit_mean",
+            "median",
+            "trimmed_mean",
+            "geometric_median",
+            "competence_entropy",
+        ),
+        _ONE_BY_ONE,
+        "exact probabilities can be read in every way",
+        own=True,
+    ),
+    Allowed(
+        Mechanism.NONE,
+        Form.PROBABILITIES,
         ("soft", "hard", "entropy"),
-        (*_ONE_BY_ONE, Protection.SECAGG),
-        "exact probabilities can be read in every way, and each participant can weigh its own "
-        "before they are added up",
+        (Protection.SECAGG,),
+        "each participant can weigh its own exact probabilities before they are added up, and "
+        "only the sum is read",
     ),
     Allowed(
         Mechanism.NONE,
@@ -42,6 +68,7 @@ TABLE: tuple[Allowed, ...] = (
         ("hard", "soft"),
         _ONE_BY_ONE,
         "a label is one vote",
+        own=True,
     ),
     Allowed(
         Mechanism.RANDOMISED_RESPONSE,
@@ -94,10 +121,11 @@ def refuse(
     lines = [line for line in TABLE if line.mechanism == mechanism]
     fitting = [line for line in lines if line.form == form]
     if not fitting:
-        forms = _or(line.form for line in lines)
+        forms = _or(dict.fromkeys(line.form for line in lines))
         return (
             f"mechanism {mechanism.value!r} does not give form {form.value!r}: "
-            f"{lines[0].why}. Use form {forms}, or mechanism {_or(_mechanisms(form, protection))}."
+            f"{lines[0].why}. Use form {forms}, or mechanism {_or(_mechanisms(form, protection))}"
+            f"{_readers(rule, form, protection)}."
         )
     line = next((line for line in fitting if protection in line.protections), None)
     if line is None:
@@ -107,7 +135,7 @@ def refuse(
             f"form {form.value!r}: {fitting[0].why}. Use protection {protections}"
             f"{_under(protection)}."
         )
-    if rule not in line.rules:
+    if not line.reads(rule):
         return (
             f"rule {rule!r} cannot read form {form.value!r} with mechanism {mechanism.value!r} "
             f"under protection {protection.value!r}: {line.why}. Use rule {_or(line.rules)}"
@@ -178,7 +206,9 @@ def refuse_policy(policy: Policy) -> str | None:
                 f"{_under(protection).replace(', or', ': use', 1)}."
             )
         readable = dict.fromkeys(name for line in lines for name in line.rules)
-        wrong = next((rule for rule in policy.rules if rule not in readable), None)
+        wrong = next(
+            (rule for rule in policy.rules if not any(line.reads(rule) for line in lines)), None
+        )
         if wrong is not None:
             return (
                 f"rule {wrong!r} cannot read form {policy.form.value!r} under protection "
@@ -225,7 +255,8 @@ def as_markdown() -> str:
 
 def _row(mechanism: str, line: Allowed) -> str:
     return (
-        f"| {mechanism} | `{line.form}` | {', '.join(f'`{r}`' for r in line.rules)} "
+        f"| {mechanism} | `{line.form}` | {', '.join(f'`{r}`' for r in line.rules)}"
+        f"{', your own' if line.own else ''} "
         f"| {', '.join(f'`{p}`' for p in line.protections)} | {line.why} |"
     )
 
@@ -234,6 +265,15 @@ def _mechanisms(form: Form, protection: Protection) -> list[str]:
     lines = [line for line in TABLE if line.form == form]
     under = [line for line in lines if protection in line.protections]
     return list(dict.fromkeys(line.mechanism for line in under or lines))
+
+
+def _readers(rule: str, form: Form, protection: Protection) -> str:
+    """Which rules read a form under a protection, as a clause, where this one does not."""
+    under = [line for line in TABLE if protection in line.protections]
+    lines = [line for line in under if line.form == form] or under
+    if any(line.reads(rule) for line in lines):
+        return ""
+    return f" with rule {_or(dict.fromkeys(name for line in lines for name in line.rules))}"
 
 
 def _under(protection: Protection) -> str:
@@ -248,7 +288,7 @@ def _under(protection: Protection) -> str:
 
 def _elsewhere(rule: str, protection: Protection) -> str:
     found = next(
-        (line for line in TABLE if rule in line.rules and protection in line.protections), None
+        (line for line in TABLE if line.reads(rule) and protection in line.protections), None
     )
     if found is None:
         return ""

@@ -24,6 +24,7 @@ from fi_stream.roles.leading import Leading
 from fi_stream.roles.metrics import Latency
 from fi_stream.roles.own_epochs import Need
 from fi_stream.roles.owning import joined_topics, owned
+from fi_stream.roles.recorder import recorder
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fi_stream.roles.central import CentralNoise
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.progress import Progress
+    from fi_stream.roles.recorder import Recorder
     from fi_stream.roles.seat import Seat
     from fi_stream.secagg.proposal import Propose
     from fi_stream.transport.port import Reader
@@ -63,9 +65,14 @@ MOST_AT_ONCE = 500
 
 
 async def run_aggregator(
-    file: Path | str, stop: asyncio.Event, give_up_after: float = GIVE_UP_AFTER
+    file: Path | str,
+    stop: asyncio.Event,
+    give_up_after: float = GIVE_UP_AFTER,
+    record: Path | None = None,
 ) -> None:
     """Join answers until asked to stop; `give_up_after` is for a broker that is down at start.
+
+    `record` is a new file for what is settled, if the policy allows that.
 
     Raises:
         FiStreamError: a file, the topics or the broker is not as it must be.
@@ -76,6 +83,7 @@ async def run_aggregator(
             taking = take_seat(Role.AGGREGATOR, file, give_up_after)
             seat = await resources.enter_async_context(taking)
         central = resources.enter_context(central_noise(seat, watch.board))
+        recording = resources.enter_context(recorder(record, seat.federation))
         dead = DeadLetters(seat)
         tally = Tally("aggregator", dead)
         keys = Keys(seat, tally)
@@ -83,7 +91,7 @@ async def run_aggregator(
         what = Group(seat.group, joined_topics(seat.federation), Start.BEGINNING, paused=True)
         async with seat.transport.reader(what) as reader:
             watch.reading(reader)
-            aggregator = Aggregator(seat, keys, tally, reader, watch.progress, central)
+            aggregator = Aggregator(seat, keys, tally, reader, watch.progress, central, recording)
             aggregator.show_on(watch.board)
             works = {
                 "aggregator.grants": keys.read_grants(),
@@ -107,6 +115,7 @@ class Aggregator:
         reader: Reader,
         progress: Progress,
         central: CentralNoise | None = None,
+        recording: Recorder | None = None,
     ) -> None:
         self._seat = seat
         self._keys = keys
@@ -119,6 +128,7 @@ class Aggregator:
         self._progress = progress
         self._topics = joined_topics(seat.federation)
         self._central = central
+        self._recording = recording
         self._latency = Latency()
 
     def show_on(self, board: Board) -> None:
@@ -211,7 +221,8 @@ class Aggregator:
             return
         topic, task = catalogue().results.name, self._seat.federation.task.hash
         events = []
-        for one, payload in zip(settled, await payloads_of(settled, self._central), strict=True):
+        payloads = await payloads_of(settled, self._central)
+        for one, payload in zip(settled, payloads, strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
             need = Need(asked.roster, asked.ask.protection, asked.client)
@@ -224,6 +235,8 @@ class Aggregator:
             now = self._seat.clock.now()
             for one in settled:
                 self._latency.took((now - one.asked.ask.created) / 1000)
+            if self._recording is not None:
+                await self._recording.settled(settled, payloads)
 
     async def _commit(self) -> None:
         """Keep, for whoever reads these partitions next, where to begin; its effects are known."""

@@ -208,6 +208,7 @@ class Joining:
             event.federation.participants,
             record.offset,
             self._results[record.source.number],
+            event.federation.sizes,
         )
         ends = self._ends(event)
         refusal = refuse_query(header.ask, event.federation, record.at)

@@ -69,17 +69,24 @@ class ResultReader:
             if waits and any(map(_without_grant, relayed)):
                 return None
             asked = Asked(
-                reply.client, reply.digest, ask, event.header.roster, event.federation.participants
+                reply.client,
+                reply.digest,
+                ask,
+                event.header.roster,
+                event.federation.participants,
+                sizes=event.federation.sizes,
             )
             settled, refused = settle_relayed(asked, payload, relayed, self._reading)
             for refusal in refused:
                 self._tally.refused(refusal, event.record)
             (payload,) = result_payloads([settled])
         result = read_result(ask, payload, self._classes, latency_ms)
-        if ask.protection == Protection.SECAGG and not isinstance(result, Refusal):
-            policy = event.federation.policy.secagg
-            return replace(result, honest=None if policy is None else policy.honest)
-        return result
+        if isinstance(result, Refusal):
+            return result
+        policy = event.federation.policy
+        sums = policy.secagg if ask.protection == Protection.SECAGG else None
+        honest = None if sums is None else sums.honest
+        return replace(result, honest=honest, withstand=policy.withstand)
 
     def _relayed(self, result: Record, ask: Ask, value: bytes) -> Relayed:
         """A response as if it were found on its topic, in time: there the aggregator found it."""

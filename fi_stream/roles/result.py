@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the contributors said together: a class index and the scores of each row."""
+    """What the contributors said together: a class index and the scores of each row.
+
+    `withstands` is [rows]: the largest f such that no f contributors, answering anything, could
+    have changed the label; None where the rule or the noise allows no such certificate.
+    """
 
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
     names: tuple[str, ...]
+    withstands: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,8 @@ class Result:
     `latency_ms` is from the ask to the result, `missing` says why each absent participant is.
     `retry_after_ms` is when all that had no room for the query expect to have some. `noise` is what
     the aggregator added to the votes; `honest` is of how many contributors the noise is enough
-    under `secagg`.
+    under `secagg`. `withstand` is of how many lying contributors the policy wants each label to be
+    independent.
     """
 
     ask: Ask
@@ -52,6 +58,19 @@ class Result:
     retry_after_ms: int | None = None
     noise: Noise | None = None
     honest: int | None = None
+    withstand: int = 0
+
+    @property
+    def certified(self) -> bool | None:
+        """Whether each label withstands as many contributors as the policy wants.
+
+        None where it wants none, or nothing was decided. A label without certificate withstands
+        nobody for certain.
+        """
+        if self.withstand == 0 or self.decided is None:
+            return None
+        known = self.decided.withstands
+        return known is not None and bool((known >= self.withstand).all())
 
     @property
     def query_id(self) -> str:
@@ -97,6 +116,10 @@ class Result:
                 {name: float(score) for name, score in zip(decided.names, row, strict=True)}
                 for row in decided.scores
             ],
+            "withstands": None
+            if decided is None or decided.withstands is None
+            else decided.withstands.tolist(),
+            "certified": self.certified,
             "contributors": [{"member": c.member, "model": c.model} for c in self.contributors],
             "missing": self.missing,
             "retry_after_ms": self.retry_after_ms,
@@ -144,7 +167,15 @@ def _decided(ask: Ask, payload: ResultPayload, names: tuple[str, ...]) -> Decide
     whole = labels.astype(np.int64)
     if whole.min() < 0 or whole.max() >= len(names):
         return Refusal(Reason.NOT_A_PREDICTION, "a label that the task does not have")
-    return Decided(whole, scores.astype(np.float64), names)
+    certified = None
+    if "withstands" in tensors:
+        found = to_array(tensors["withstands"])
+        if isinstance(found, Refusal):
+            return found
+        if found.shape != (ask.rows,):
+            return Refusal(Reason.WRONG_SHAPE, f"{found.shape} certificates")
+        certified = found.astype(np.int64)
+    return Decided(whole, scores.astype(np.float64), names, certified)
 
 
 def _reason(code: int | None) -> Reason | None:

@@ -16,6 +16,7 @@ from fi_stream.federation.policy import Protection
 from fi_stream.federation.rosters import Rosters
 from fi_stream.privacy.compatibility import refuse_policy
 from fi_stream.privacy.sums import CAP_STEPS, part_of
+from fi_stream.roles.rules import load_rules, refuse_rules
 from fi_stream.sealing.identity import load_identities
 from fi_stream.secagg.width import refuse_width
 from fi_stream.transport.catalogue import catalogue
@@ -114,6 +115,9 @@ async def take_seat(
     refusal = refuse_policy(federation.policy)
     if refusal is not None:
         raise ConfigError(f"{settings.member.federation}: [policy]: {refusal}")
+    if refusal := refuse_rules(federation):
+        raise ConfigError(f"{settings.member.federation}: [policy] rules: {refusal}")
+    load_rules(federation, role)
     if refusal := refuse_sums(federation):
         raise ConfigError(f"{settings.member.federation}: [policy.secagg]: {refusal}")
     identities = load_identities(settings, federation)

@@ -136,6 +136,7 @@ def _event(federation: Federation, effective: BrokerMillis) -> RosterVersion:
                 signing_key=member.signing_key,
                 sealing_key=member.sealing_key,
                 roles=tuple(sorted(member.roles)),
+                examples=member.examples,
             )
             for member in roster.members
         ),
@@ -149,4 +150,5 @@ def _member(member: RosterMember) -> Member:
         signing_key=member.signing_key,
         sealing_key=member.sealing_key,
         roles=frozenset(Role(role) for role in member.roles),
+        examples=member.examples,
     )

@@ -64,10 +64,12 @@ def rejected(number: int = 0) -> Settled:
 
 def test_a_decided_result_has_labels_scores_contributors_and_reasons() -> None:
     (payload,) = result_payloads([partial()])
-    labels, scores = (to_array(tensor) for tensor in payload.outputs)
+    labels, scores, certified = (to_array(tensor) for tensor in payload.outputs)
     assert not isinstance(labels, Refusal)
     assert not isinstance(scores, Refusal)
-    assert [t.name for t in payload.outputs] == ["label", "scores"]
+    assert [t.name for t in payload.outputs] == ["label", "scores", "withstands"]
+    assert not isinstance(certified, Refusal)
+    assert certified.tolist() == [0, 0]
     assert labels.shape == (2,)
     assert labels[0] == 0
     assert labels[1] in {1, 2}
@@ -127,3 +129,26 @@ def test_a_result_is_the_same_alone_and_beside_others(kinds: list[tuple[str, str
 def test_a_payload_reads_back_as_it_was() -> None:
     for payload in result_payloads([partial(), no_quorum(), rejected()]):
         assert unframe(frame(payload), ResultPayload) == payload
+
+
+def test_a_label_says_how_many_contributors_it_withstands_where_that_is_bounded() -> None:
+    def certified(rule: str, *predictions: list[float]) -> list[int] | None:
+        answers = {f"p{at}": answer(f"p{at}", [one]) for at, one in enumerate(predictions)}
+        settled = Settled(asked(1, rule, rows=1), Outcome.COMPLETE, answers, {})
+        outputs = {
+            tensor.name: to_array(tensor) for tensor in result_payloads([settled])[0].outputs
+        }
+        found = outputs.get("withstands")
+        return None if found is None or isinstance(found, Refusal) else found.tolist()
+
+    sure, other = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
+    assert certified("hard", *[sure] * 5) == [2]
+    assert certified("hard", *[sure] * 4, other) == [1]
+    assert certified("hard", sure, other) == [0]
+    assert certified("soft", *[sure] * 5) == [2]
+    # each may add up to a thousandth more than 1: of two against two nobody is sure
+    assert certified("soft", *[sure] * 3) == [1]
+    noised = [1.3, -0.2, -0.1]
+    assert certified("soft", *[noised] * 5) is None
+    assert certified("hard", *[noised] * 5) == [2]
+    assert certified("median", *[sure] * 5) is None

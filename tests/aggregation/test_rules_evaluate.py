@@ -130,3 +130,21 @@ def test_nothing_settled_decides_nothing() -> None:
 def test_a_query_under_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'soft'"):
         evaluate([Gathered(digest(1), "sofd", {"a": np.eye(2)})])
+
+
+def test_a_rule_that_weighs_by_size_pairs_each_member_with_its_own() -> None:
+    sure, unsure = np.array([[0.0, 1.0]]), np.array([[0.8, 0.2]])
+    answers = {"b": unsure, "a": sure}
+    rule = "competence_entropy"
+    small = Gathered(digest(1), rule, answers, {"a": 1.0, "b": 100.0, "absent": 7.0})
+    large = Gathered(digest(2), rule, answers, {"a": 100.0, "b": 1.0})
+    unsaid = Gathered(digest(3), rule, answers)
+    by_entropy = Gathered(digest(3), "entropy", answers)
+    one, two, three, four = evaluate([small, large, unsaid, by_entropy])
+    assert [d.labels.tolist() for d in (one, two)] == [[0], [1]]
+    assert_array_equal(three.scores, four.scores)
+    for query, decision in ((small, one), (large, two)):
+        (alone,) = evaluate([query])
+        assert_array_equal(alone.scores, decision.scores)
+    assert two.withstands is not None
+    assert two.withstands.tolist() == [0]

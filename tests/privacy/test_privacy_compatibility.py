@@ -20,20 +20,23 @@ from fi_stream.privacy.compatibility import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-RULES = ("hard", "soft", "entropy")
+RULES = ("hard", "soft", "entropy", "consensus", "median", "mypkg:my_rule")
 TRUSTED, BLIND, SECAGG = Protection.TRUSTED, Protection.BLIND, Protection.SECAGG
-ALL = {"hard", "soft", "entropy"}
+SUMS = {"hard", "soft", "entropy"}
+OWN = {"mypkg:my_rule"}
 VOTES = {"hard", "soft"}
 ALLOWED: dict[tuple[Mechanism, Form, Protection], set[str]] = {
-    **{(Mechanism.NONE, Form.PROBABILITIES, protection): ALL for protection in Protection},
+    **{(Mechanism.NONE, Form.PROBABILITIES, one): set(RULES) for one in (TRUSTED, BLIND)},
+    (Mechanism.NONE, Form.PROBABILITIES, SECAGG): SUMS,
+    **{(Mechanism.NONE, Form.LABEL, protection): VOTES | OWN for protection in (TRUSTED, BLIND)},
     **{
         (mechanism, Form.LABEL, protection): VOTES
-        for mechanism in (Mechanism.NONE, Mechanism.RANDOMISED_RESPONSE, Mechanism.NOISY_MAX)
+        for mechanism in (Mechanism.RANDOMISED_RESPONSE, Mechanism.NOISY_MAX)
         for protection in (TRUSTED, BLIND)
     },
     (Mechanism.GAUSSIAN, Form.PROBABILITIES, TRUSTED): VOTES,
     (Mechanism.GAUSSIAN, Form.PROBABILITIES, BLIND): VOTES,
-    (Mechanism.GAUSSIAN, Form.PROBABILITIES, SECAGG): ALL,
+    (Mechanism.GAUSSIAN, Form.PROBABILITIES, SECAGG): SUMS,
 }
 
 
@@ -98,12 +101,14 @@ def policy(**changes: Any) -> Policy:
 
 
 def test_a_policy_is_refused_for_a_rule_that_nobody_knows_or_that_its_form_cannot_feed() -> None:
-    assert "use rule 'soft'" in (refuse_policy(policy(rules=("soft", "median"))) or "")
+    assert "use rule 'soft'" in (refuse_policy(policy(rules=("soft", "mode"))) or "")
     entropy = policy(form=Form.LABEL, rules=("hard", "entropy"))
     assert "or form 'probabilities'" in (refuse_policy(entropy) or "")
     assert refuse_policy(policy(rules=RULES)) is None
     assert refuse_policy(policy(form=Form.LABEL, rules=("hard",))) is None
-    assert refuse_policy(policy(rules=RULES, protections=tuple(Protection))) is None
+    assert refuse_policy(policy(rules=tuple(SUMS), protections=tuple(Protection))) is None
+    median = refuse_policy(policy(rules=("soft", "median"), protections=(TRUSTED, SECAGG)))
+    assert "'median' cannot read form 'probabilities' under protection 'secagg'" in (median or "")
 
 
 def test_a_policy_of_labels_is_refused_under_secagg_with_the_form_that_can_be_added_up() -> None:
@@ -122,7 +127,7 @@ def test_a_protection_that_no_line_names_is_refused() -> None:
 
 def test_an_unknown_rule_is_refused_everywhere() -> None:
     assert all(
-        refuse(form, "median", mechanism, protection) for mechanism, form, protection in ALLOWED
+        refuse(form, "mode", mechanism, protection) for mechanism, form, protection in ALLOWED
     )
 
 
@@ -196,7 +201,8 @@ def test_a_weight_that_no_rule_reads_is_refused(tmp_path: Path) -> None:
 
 def test_the_printed_table_has_every_mechanism_and_protection() -> None:
     table = as_markdown()
-    for name in (*Mechanism, *Protection, *RULES, "[policy.noisy_max]"):
+    for name in (*Mechanism, *Protection, *(set(RULES) - OWN), "[policy.noisy_max]"):
         assert f"`{name}`" in table
+    assert "`competence_entropy`, your own" in table
     assert CENTRAL.why in table
     assert len({line.count("|") for line in table.splitlines()}) == 1

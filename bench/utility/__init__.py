@@ -1,0 +1,1 @@
+"""What each aggregation rule makes of recorded predictions: accuracy, robustness, health, cost."""

@@ -1,0 +1,51 @@
+"""docs/rules.md names every rule that there is, with what the code says of it."""
+
+from __future__ import annotations
+
+import re
+
+from documents import ROOT, blocks, column, section, tables, text_of
+
+from fi_stream.aggregation.contract import broken_laws
+from fi_stream.aggregation.evidence import CLAIMED, NAMES
+
+TEXT = text_of("docs/rules.md")
+
+
+def test_every_rule_has_its_line() -> None:
+    (rules,) = tables(section(TEXT, "The rules"))[:1]
+    assert set(column(rules, "rule")) == set(NAMES)
+
+
+def test_every_rule_but_those_of_forms_is_measured() -> None:
+    (measured,) = tables(section(TEXT, "What they reach"))
+    expected = {name for name in NAMES if not name.startswith("tta_")}
+    assert set(column(measured, "rule")) == expected | {"best_single", "hard_first_class"}
+
+
+def test_the_rules_by_which_a_participant_weighs_itself_are_those_of_the_code() -> None:
+    said = re.search(r"weighs itself \(([^)]*)\)", TEXT)
+    assert said
+    named = set(re.findall(r"`(\w+?)_?\*?`", said.group(1)))
+    assert named == {name.split("_")[0] for name in CLAIMED}
+
+
+def test_every_module_that_is_named_exists() -> None:
+    named = re.findall(r"`((?:\w+/)*)(\w+\.py)(?:: (\w+))?`", TEXT)
+    assert len(named) > 10
+    for folder, file, name in named:
+        place = folder.removeprefix("fi_stream/") or "aggregation/"
+        path = ROOT / "fi_stream" / place / file
+        assert path.is_file(), place + file
+        text = path.read_text("utf-8")
+        assert not name or f"def {name}(" in text or f"class {name}" in text or name in text, name
+
+
+def test_the_rule_of_your_own_that_is_shown_keeps_the_laws() -> None:
+    shown, test = blocks(section(TEXT, "A rule of your own"), "python")
+    scope: dict[str, object] = {}
+    exec(compile(shown, "mypkg.py", "exec"), scope)  # noqa: S102 - the document's own example
+    assert "broken_laws(sure) == []" in test
+    rule = scope["sure"]
+    assert callable(rule)
+    assert broken_laws(rule) == []
