@@ -13,11 +13,20 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def used(pids: Iterable[int]) -> float | None:
-    """Seconds that these processes have used together; None where there is no Linux /proc."""
+    """Seconds that these processes, and what they started, have used together.
+
+    None where there is no Linux /proc.
+    """
     try:
-        return sum(map(_of, pids)) / _TICKS
+        return sum(_of(one) for pid in pids for one in (pid, *_children(pid))) / _TICKS
     except OSError:
         return None
+
+
+def _children(pid: int) -> list[int]:
+    """What it started and what still runs: those that draw noise, for example."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text("utf-8").split()]
 
 
 def _of(pid: int) -> int:

@@ -43,12 +43,16 @@ _SPACED: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """One mechanism in the whole pipeline: milliseconds, and results/s, right or wrong."""
+    """One mechanism in the whole pipeline: milliseconds, and results/s, right or wrong.
+
+    `cpu_us` is the processor time of all roles, and of what draws their noise, for each result.
+    """
 
     mechanism: str
     p50: float
     p99: float
     rate: float
+    cpu_us: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,19 @@ def wholes(bootstrap: str, folder: Path, rounds: int, seconds: float) -> list[Wh
 def _whole(title: str, measured: list[Measured]) -> Whole:
     peaks = [one.peaks[0] for one in measured]
     # What noise makes wrong was answered as well.
-    rates = [peak.rate * (peak.right + peak.wrong) / peak.right for peak in peaks]
+    shares = [peak.right / (peak.right + peak.wrong) for peak in peaks]
+    rates = [peak.rate / share for peak, share in zip(peaks, shares, strict=True)]
+    cpu = [
+        peak.cpu_us * share
+        for peak, share in zip(peaks, shares, strict=True)
+        if peak.cpu_us is not None
+    ]
     return Whole(
         title,
         median(one.light.p50 for one in measured),
         median(one.light.p99 for one in measured),
         median(rates),
+        median(cpu) if cpu else None,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from bench import hostile, job, noise, open_queries, overload
+from bench import hostile, job, open_queries, overload
 from fi_stream.events.dead_letter import MOST_BYTES
 
 if TYPE_CHECKING:
@@ -126,21 +126,26 @@ def of_overload(seen: Overloaded) -> list[Line]:
 def of_noise(wholes: Sequence[Whole], alone: Sequence[Alone]) -> list[Line]:
     """Of the mechanisms, each beside none."""
     bare = wholes[0]
-    lines = [
-        Line(
-            f"{one.mechanism}: answers/s; p50 / p99 ms at {noise.RATE:g}/s; p50 more than none",
-            f"{one.rate * job.PARTICIPANTS:,.0f}; {one.p50:.1f} / {one.p99:.1f}; "
-            f"{one.p50 - bare.p50:+.1f}",
+    lines = []
+    for one in wholes:
+        cpu = "" if one.cpu_us is None else f"{one.cpu_us / job.PARTICIPANTS:,.0f}"
+        seen = (
+            f"{one.rate * job.PARTICIPANTS:,.0f} / {cpu}",
+            f"{one.p50:.1f} / {one.p99:.1f}, {one.p50 - bare.p50:+.1f}",
         )
-        for one in wholes
-    ]
-    return lines + [
-        Line(
-            f"`{one.mechanism}` alone: answers/s for long; us of one now and then, p50 / p99",
-            f"{one.rate:,.0f}; {one.p50_us:.0f} / {one.p99_us:.0f}",
-        )
-        for one in alone
-    ]
+        lines += [
+            Line(f"{one.mechanism}: answers/s / cpu us an answer", seen[0]),
+            Line(f"{one.mechanism}: p50 / p99 ms, p50 more than none", seen[1]),
+        ]
+    for kind in alone:
+        lines += [
+            Line(f"`{kind.mechanism}` alone: answers/s for long", f"{kind.rate:,.0f}"),
+            Line(
+                f"`{kind.mechanism}` alone: us of one answer, p50 / p99",
+                f"{kind.p50_us:.0f} / {kind.p99_us:.0f}",
+            ),
+        ]
+    return lines
 
 
 def broken(lines: Sequence[Line]) -> list[str]:

@@ -199,7 +199,7 @@ class Asker:
         seat = desk.seat("alice", Role.CLIENT)
         self.tally = Tally("client")
         self.keys = Keys(seat, self.tally)
-        self._reader = ResultReader(seat, self.keys, self.tally)
+        self._reader = ResultReader(seat.federation, self.keys.gate, self.tally)
         self.hears("agg")
 
     def hears(self, *members: str) -> None:

@@ -55,6 +55,34 @@ class RoundedAfter(_Faulty):
         return Released(Form.PROBABILITIES, values.astype(np.int64), GRID * 16)
 
 
+class NeverRounded(_Faulty):
+    """Adds its noise to the prediction as it is, and does not round at all."""
+
+    in_steps = True
+
+    def release(self, probabilities: NDArray[np.float64]) -> Released:
+        released = self.honest.release(probabilities)
+        noise = released.values - np.floor(probabilities * GRID + 0.5)
+        values = probabilities * GRID + noise
+        if self.in_steps:
+            return Released(Form.PROBABILITIES, values, GRID)
+        return Released(Form.PROBABILITIES, values / GRID)
+
+
+class Constant(_Faulty):
+    """Gives the noise of its first row to every row."""
+
+    def release(self, probabilities: NDArray[np.float64]) -> Released:
+        released = self.honest.release(probabilities)
+        label = self.honest.form is Form.LABEL
+        exact = probabilities.argmax(axis=1) if label else np.floor(probabilities * GRID + 0.5)
+        noise = self.__dict__.setdefault("noise", (released.values - exact)[0])
+        values = (exact + noise).astype(np.int64)
+        return Released(
+            released.form, values % probabilities.shape[1] if label else values, released.scale
+        )
+
+
 class Reused(_Faulty):
     """Gives the noise of each block of so many rows twice."""
 
@@ -105,5 +133,8 @@ FAULTS: tuple[tuple[Callable[[], NoiseMechanism], Callable[[Any], Any], str], ..
     (honest_label, Reused, "rows apart"),
     (honest_gaussian, Halved, "the score"),
     (honest_gaussian, RoundedAfter, "the last digits"),
+    (honest_gaussian, NeverRounded, "the last digits"),
     (honest_gaussian, Reused, "rows apart"),
+    (honest_gaussian, Constant, ""),
+    (honest_label, Constant, ""),
 )

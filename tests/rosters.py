@@ -34,7 +34,9 @@ async def publish(stage: Stage, federation: Federation) -> int:
 
 
 @asynccontextmanager
-async def asked_all_along(stage: Stage, deadline: float = 8.0) -> AsyncIterator[list[Result]]:
+async def asked_all_along(
+    stage: Stage, deadline: float = 8.0, protection: str | None = None
+) -> AsyncIterator[list[Result]]:
     """A client asks thirty queries a second until the block ends; each has its result by then."""
     results: list[Result] = []
     begun, done = asyncio.Event(), asyncio.Event()
@@ -45,7 +47,8 @@ async def asked_all_along(stage: Stage, deadline: float = 8.0) -> AsyncIterator[
             waiting = []
             while not done.is_set():
                 row = drawn[len(waiting) % len(drawn)]
-                waiting.append((row, fi.post(row, deadline=deadline)))
+                posted = fi.post(row, deadline=deadline, protection=protection)
+                waiting.append((row, posted))
                 waiting[0][1].add_done_callback(lambda _: begun.set())
                 await asyncio.sleep(0.03)
             for row, future in waiting:

@@ -126,7 +126,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--schedules", type=int, default=15, metavar="N", help="how many")
     parser.add_argument(
         "--protection",
-        choices=("trusted", "secagg"),
+        choices=("trusted", "blind", "secagg"),
         default="trusted",
         help="the level of all queries; secagg has a helper, whose processes are killed, too",
     )

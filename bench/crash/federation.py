@@ -132,7 +132,7 @@ def write(folder: Path, bootstrap: str, schedule: Schedule) -> Written:
 
 def _levels(schedule: Schedule) -> dict[str, Any]:
     if not schedule.sums:
-        return {}
+        return {"protections": (Protection(schedule.protection),)}
     return {
         "protections": (Protection.SECAGG,),
         "secagg": SecaggPolicy(k_min=_QUORUM),

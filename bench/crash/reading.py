@@ -15,9 +15,12 @@ from fi_stream.aggregation.answers import open_half, open_response
 from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.refusals import Refusal
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.rosters import Rosters
 from fi_stream.roles.opening import open_result
+from fi_stream.roles.reading import ResultReader
 from fi_stream.roles.result import read_result
+from fi_stream.roles.tally import Tally
 from fi_stream.sealing.gate import Gate
 from fi_stream.sealing.identity import Identities
 from fi_stream.sealing.keyring import Keyring
@@ -82,9 +85,12 @@ class Opened:
         self._aggregator = self._gate(AGGREGATOR, grants)
         self._client = self._gate(CLIENT, grants)
         self._helper = self._gate(HELPER, grants) if HELPER in written.identities else None
+        self._blind = Protection.BLIND in written.federation.policy.protections
+        self._tally = Tally("reading")
         self.queries = self._queries(_of(records, names.queries.name))
         self.responses = self._responses(_of(records, names.responses.name))
         self.results = self._results(_of(records, names.results.name))
+        self.refused.update(self._tally.counts())  # what was relayed and is of no use
 
     def _gate(self, member: str, grants: list[Record]) -> Gate:
         federation, identity = self._written.federation, self._written.identities[member]
@@ -116,6 +122,10 @@ class Opened:
                 continue
             reply = event.header.reply
             form, classes = federation.policy.form, len(federation.task.classes)
+            if self._blind:
+                event = self._verified(self._client.admit(record, "response"))
+            if event is None:
+                continue
             if self._helper is None:
                 given, _ = open_response(event, reply, form, classes)
                 label = None if given.prediction is None else int(given.prediction[0].argmax())
@@ -145,6 +155,7 @@ class Opened:
         if event is None or event.header.reply is None:
             return None
         ask, reply = event.header.ask, event.header.reply
+        federation = self._written.federation
         if self._helper is None:
             payload = event.open(ResultPayload)
         else:
@@ -162,8 +173,12 @@ class Opened:
         if isinstance(payload, Refusal):
             self.refused[payload.reason] += 1
             return None
-        read = read_result(ask, payload, self._written.federation.task.classes, 0.0)
-        if isinstance(read, Refusal) or read.outcome is None:
+        if self._blind:
+            reader = ResultReader(federation, self._client, self._tally)
+            read = reader.read(event, reply, ask, 0.0, waits=False)
+        else:
+            read = read_result(ask, payload, federation.task.classes, 0.0)
+        if read is None or isinstance(read, Refusal) or read.outcome is None:
             self.refused["unreadable result"] += 1
             return None
         decided = read.decided

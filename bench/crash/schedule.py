@@ -90,7 +90,7 @@ def role_of(victim: str) -> str:
 def draw(seed: int, number: int, protection: str = "trusted") -> Schedule:
     """The schedule of that number."""
     sums = protection == "secagg"
-    chance = random.Random(f"{seed}/{number}{'/secagg' if sums else ''}")
+    chance = random.Random(f"{seed}/{number}{'' if protection == 'trusted' else f'/{protection}'}")
     every = {**_WEIGHTS, **(dict.fromkeys(HELPERS, _HELPER_WEIGHT) if sums else {})}
     seconds = round(chance.uniform(3.0, 5.0), 3)
     strokes: list[Stroke] = []

@@ -60,5 +60,6 @@ def result_bytes(federation: Federation, ask: Ask) -> int:
         leaders = event_bytes(framed_length(half + 256 * members), 1)
         return event_bytes(framed_length(half + leaders + 96 * members), members)
     if ask.protection == Protection.BLIND:
-        return len(federation.participants) * federation.response_bytes(ask.rows) + 256 * members
+        relayed = len(federation.participants) * federation.response_bytes(ask.rows)
+        return event_bytes(framed_length(relayed + 256 * members), members)
     return response_length(ask.rows, len(federation.task.classes) + 1) + 256 * members

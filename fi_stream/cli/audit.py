@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def audit(
-    file: Annotated[Path, typer.Argument(metavar="MEMBER.toml", help="A participant's.")],
+    file: Annotated[Path, typer.Argument(metavar="MEMBER.toml", help="Of whoever adds the noise.")],
     *,
     report: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the findings there.")
@@ -27,12 +27,12 @@ def audit(
         typer.Option(min=1_000, max=10_000_000, help="Answers; by epsilon if not given."),
     ] = None,
 ) -> None:
-    """Play a game against a participant's noise, and say how much of epsilon is really given.
+    """Play a game against somebody's noise, and say how much of epsilon is really given.
 
-    The participant runs as always, with the [privacy] of its file, on a broker of this command
+    A participant runs as always, with the [privacy] of its file, on a broker of this command
     alone and with a model that gives one of two predictions by a coin. Who reads its answers
-    guesses the coins. Its own ledger, model and broker are not touched. Ends with 11 when more is
-    given away than is claimed.
+    guesses the coins. An aggregator that adds the noise is played against as its client. Its own
+    ledger, model and broker are not touched. Ends with 11 when more is given away than is claimed.
     """
     import asyncio
     import json

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fi_stream.privacy.binomial import lower_bound, upper_bound
-from fi_stream.privacy.guesses import guesses
+from fi_stream.privacy.guesses import guesses, repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,10 +94,10 @@ def judge(played: Played, claim: Claim) -> Verdict:
         claim: of one row.
     """
     first, half = played.answers // 8, played.answers // 2
-    learnt = played.part(0, first)
+    learnt, lags = played.part(0, first), repeats(played.part(0, half))
     # Not by what was learnt from: what fits it by chance would look best.
-    chosen, cut, above = _choose(guesses(played.part(first, half), learnt), claim)
-    tests = guesses(played.part(half, played.answers), learnt)
+    chosen, cut, above = _choose(guesses(played.part(first, half), learnt, lags), claim)
+    tests = guesses(played.part(half, played.answers), learnt, lags)
     [test] = (guess for guess in tests if guess.looks_at == chosen.looks_at)
     said = (test.scores >= cut) if above else (test.scores < cut)
     right = test.worlds if above else ~test.worlds

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -104,17 +104,34 @@ class Guess:
     scores: NDArray[np.float64]
 
 
-def guesses(played: Played, learnt: Played) -> list[Guess]:
+def guesses(played: Played, learnt: Played, lags: Sequence[int]) -> list[Guess]:
     """All guesses.
 
     Args:
         played: what to guess about.
         learnt: earlier answers, from which is learnt what to look at.
+        lags: the numbers of rows after which noise may repeat.
     """
     return [
         *(_of_labels(played, learnt) if played.labels else _of_scores(played, learnt)),
-        *_of_pairs(played, learnt),
+        *_of_pairs(played, lags),
     ]
+
+
+def repeats(played: Played) -> list[int]:
+    """The numbers of rows after which noise most seems to repeat, up to half of them."""
+    noise = _noise(played)
+    if played.labels:
+        signal = np.exp(2j * np.pi * noise / played.categories)
+    else:
+        signal = noise[:, 0].astype(np.complex128)
+    signal = signal - signal.mean()
+    length = 2 * len(signal)
+    spectrum = np.fft.fft(signal, length)
+    agree = np.abs(np.fft.ifft(np.abs(spectrum) ** 2))[1 : len(signal) // 2]
+    agree = agree / np.sqrt(np.arange(len(signal) - 1, len(signal) - 1 - len(agree), -1))
+    # Of what repeats after 5 rows also repeats after 10: the nearest of equals comes first.
+    return [int(lag) + 1 for lag in np.argsort(-agree, kind="stable")[:_LAGS]]
 
 
 def _of_labels(played: Played, learnt: Played) -> Iterator[Guess]:
@@ -133,14 +150,14 @@ def _of_scores(played: Played, learnt: Played) -> Iterator[Guess]:
             yield Guess(name, played.worlds, _likeness(ours, theirs, learnt.worlds))
 
 
-def _of_pairs(played: Played, learnt: Played) -> Iterator[Guess]:
+def _of_pairs(played: Played, lags: Sequence[int]) -> Iterator[Guess]:
     """Two answers so many rows apart: what the first's noise would make of the second's.
 
     Each answer is in one pair only, so that pairs are as independent as their noise. The first's
     prediction is known, the second's is to be guessed.
     """
     noise = _noise(played)
-    for lag in _repeats(learnt):
+    for lag in lags:
         for shift in sorted({lag * part // _SHIFTS for part in range(_SHIFTS)}):
             firsts = np.arange(played.answers - lag)
             firsts = firsts[(firsts + played.first + shift) // lag % 2 == 0]
@@ -149,22 +166,6 @@ def _of_pairs(played: Played, learnt: Played) -> Iterator[Guess]:
             scores = np.log1p(off[0]) - np.log1p(off[1])
             name = f"answers {lag} rows apart, shifted by {shift}"
             yield Guess(name, played.worlds[seconds], scores)
-
-
-def _repeats(played: Played) -> list[int]:
-    """The numbers of rows after which noise most seems to repeat."""
-    noise = _noise(played)
-    if played.labels:
-        signal = np.exp(2j * np.pi * noise / played.categories)
-    else:
-        signal = noise[:, 0].astype(np.complex128)
-    signal = signal - signal.mean()
-    length = 2 * len(signal)
-    spectrum = np.fft.fft(signal, length)
-    agree = np.abs(np.fft.ifft(np.abs(spectrum) ** 2))[1 : len(signal) // 2]
-    agree = agree / np.sqrt(np.arange(len(signal) - 1, len(signal) - 1 - len(agree), -1))
-    # Of what repeats after 5 rows also repeats after 10: the nearest of equals comes first.
-    return [int(lag) + 1 for lag in np.argsort(-agree, kind="stable")[:_LAGS]]
 
 
 def _noise(played: Played) -> NDArray[np.float64]:
@@ -195,9 +196,10 @@ def _exact(played: Played) -> NDArray[np.float64]:
 
 def _digits(played: Played, place: int, modulus: int) -> NDArray[np.int64]:
     steps = played.values[:, place]
-    if played.scale is not None:
+    if steps.dtype.kind == "i":
         return np.asarray(steps % modulus, dtype=np.int64)
-    parts = steps * 2.0**16 * _PARTS  # of floats what is below our grid
+    # Of floats what is below the grid.
+    parts = steps * (1.0 if played.scale is not None else 2.0**16) * _PARTS
     return np.asarray(np.floor(parts) % (modulus * _PARTS), dtype=np.int64)
 
 

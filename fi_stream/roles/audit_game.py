@@ -1,36 +1,26 @@
-"""The game that an audit plays: a small federation, a participant in it, and somebody who asks."""
+"""The game that an audit plays: toss coins, ask rows, and keep what is seen of the answers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fi_stream.errors import NoResult
-from fi_stream.events.payloads import Abstain, Answer
+from fi_stream.events.payloads import Abstain, Answer, Outcome
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.events.tensors import Datatype, to_array
-from fi_stream.federation.federation import Federation
-from fi_stream.federation.files import federation_toml
-from fi_stream.federation.member import Mechanism
-from fi_stream.federation.policy import Policy, Protection
-from fi_stream.federation.roster import Member, Role, Roster
-from fi_stream.federation.task import Task, TensorSpec
-from fi_stream.federation.writing import dumps
-from fi_stream.privacy.compatibility import TABLE
-from fi_stream.privacy.guesses import VOTERS, Played
+from fi_stream.events.tensors import to_array
+from fi_stream.federation.roster import Role
+from fi_stream.privacy.guesses import Played
+from fi_stream.roles.aggregator import run_aggregator
 from fi_stream.roles.client import seated
 from fi_stream.roles.keys import Keys
 from fi_stream.roles.participant import run_participant
 from fi_stream.roles.runtime import background
 from fi_stream.roles.seat import take_seat
 from fi_stream.roles.tally import Tally
-from fi_stream.sealing.identity import Identity
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Partition, Start
 
@@ -40,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fi_stream.federation.member import PrivacySection
+    from fi_stream.roles.audit_federation import Game
     from fi_stream.roles.client import Client
     from fi_stream.transport.port import Reader
 
@@ -50,115 +40,19 @@ ROWS = 500
 _DEADLINE = 20.0
 _START = 1.0
 _PATIENCE = 60.0
-_BUDGET = 1e9
-_INPUT = "world"
-_MODEL = """\
-import json
-from pathlib import Path
-
-import numpy as np
-
-PREDICTIONS = np.array(json.loads(Path(__file__).with_name("predictions.json").read_text()))
+_TRIES = 3
 
 
-def load():
-    return lambda inputs: PREDICTIONS[(inputs["world"][:, 0] > 0.5).astype(int)]
-"""
-_VOTING = """\
-import numpy as np
+class Seen(NamedTuple):
+    """What whoever is not to know sees of one query: labels [rows] or scores [rows, classes]."""
+
+    values: NDArray[Any]
+    scale: int | None = None
 
 
-def load():
-    return predict
-
-
-def predict(inputs):
-    worlds = (inputs["world"][:, 0] > 0.5).astype(int)
-    votes = np.eye({classes})[[0, 1]]
-    first = [np.broadcast_to(votes[0], (len(worlds), {classes}))] * ({voters} // 2)
-    second = [np.broadcast_to(votes[1], (len(worlds), {classes}))] * ({voters} // 2)
-    return np.stack([*first, *second, votes[worlds]])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Game:
-    """The member files of the three who play."""
-
-    participant: Path
-    reader: Path
-    asker: Path
-
-
-def write(
-    home: Path,
-    bootstrap: str,
-    real: Federation,
-    privacy: PrivacySection,
-    predictions: NDArray[np.float64],
-) -> Game:
-    """Write the federation.
-
-    Args:
-        home: an empty directory.
-        bootstrap: the broker's address.
-        real: the participant's own federation; its classes, form and rules are taken over.
-        privacy: of the participant; its ledger is not touched, and its budget not spent.
-        predictions: [2, classes], what the planted model says in each world.
-    """
-    roles = {
-        "audited": Role.PARTICIPANT,
-        "reader": Role.AGGREGATOR,
-        "asker": Role.CLIENT,
-    }
-    members = []
-    module = f"audited_{uuid4().hex}"
-    for name, role in roles.items():
-        identity = Identity.generate(name)
-        identity.save(home / name / "keys")
-        members.append(Member(**identity.card().model_dump(), roles=frozenset({role})))
-        content: dict[str, object] = {
-            "member": {"id": name, "federation": "../federation.toml", "keys": "keys"},
-            "kafka": {"bootstrap.servers": bootstrap},
-        }
-        if role is Role.PARTICIPANT:
-            content["model"] = {
-                "factory": f"{module}:load",
-                "gives": "probabilities",
-                "threads": 1,
-            }
-            asked = privacy.model_dump(mode="json", exclude_none=True, exclude={"budget_all"})
-            content["privacy"] = asked | {"budget": _BUDGET, "ledger": "budget.ledger"}
-            code = _MODEL
-            if privacy.mechanism is Mechanism.NOISY_MAX:
-                code = _VOTING.format(classes=predictions.shape[1], voters=VOTERS)
-            (home / name / f"{module}.py").write_text(code, "utf-8")
-            text = json.dumps(predictions.tolist())
-            (home / name / "predictions.json").write_text(text, "utf-8")
-        (home / name / "member.toml").write_text(dumps(content), "utf-8")
-    federation = Federation(
-        name=f"audit-{uuid4().hex[:8]}",
-        task=Task(
-            kind="multiclass",
-            classes=real.task.classes,
-            inputs=(TensorSpec(name=_INPUT, datatype=Datatype.FP32, shape=(1,)),),
-        ),
-        roster=Roster(version=1, members=tuple(members)),
-        policy=Policy(
-            form=real.policy.form, rules=_rules(privacy), protections=(Protection.TRUSTED,)
-        ),
-    )
-    (home / "federation.toml").write_text(federation_toml(federation), "utf-8")
-    return Game(*(home / name / "member.toml" for name in roles))
-
-
-def _rules(privacy: PrivacySection) -> tuple[str, ...]:
-    """All that can read such answers when the aggregator reads each."""
-    return next(
-        line.rules
-        for line in TABLE
-        if line.mechanism is privacy.mechanism and Protection.TRUSTED in line.protections
-    )
+class _Asking(Protocol):
+    async def ask(self, rows: NDArray[np.float32], seconds: float) -> Seen | None:
+        """What is seen of a query of these rows; None when nothing came in time."""
 
 
 async def play(
@@ -167,40 +61,81 @@ async def play(
     predictions: NDArray[np.float64],
     told: Callable[[int, int], None] | None,
 ) -> Played:
-    """Toss a coin for each row, ask, and keep what the participant's reader sees.
+    """Toss a coin for each row, ask, and keep what is seen.
 
     Args:
-        game: as `write` wrote it.
+        game: as it was written.
         rows: how many.
-        predictions: [2, classes].
+        predictions: [2, classes], of the two worlds.
         told: is called with how many answers have come, and of how many.
 
     Raises:
-        NoResult: the participant does not answer.
+        NoResult: there is no answer.
     """
     worlds = np.random.default_rng().integers(0, 2, rows).astype(np.bool_)
     most = max(1, min(ROWS, 100_000 // predictions.shape[1]))
-    values, scale, come = [], None, 0
+    values: list[NDArray[Any]] = []
+    scale, come = None, 0
     async with AsyncExitStack() as stack:
         stop = asyncio.Event()
-        await stack.enter_async_context(
-            background({"audit.participant": run_participant(game.participant, stop)})
-        )
-        asking = await stack.enter_async_context(_asking(game))
-        await asking.begin()
+        works = {
+            f"audit.participant-{number}": run_participant(file, stop)
+            for number, file in enumerate(game.participants)
+        }
+        if game.aggregator is not None:
+            works["audit.aggregator"] = run_aggregator(game.aggregator, stop)
+        await stack.enter_async_context(background(works))
+        asking: _Asking
+        if game.reader is None:
+            asking = _AsClient(await stack.enter_async_context(seated(game.asker)))
+        else:
+            asking = await stack.enter_async_context(_as_reader(game.asker, game.reader))
+        await _begin(asking)
         for start in range(0, rows, most):
-            answer = await asking.answer(worlds[start : start + most])
-            found = to_array(answer.outputs[0])
-            if isinstance(found, Refusal):
-                raise NoResult(f"an answer cannot be read: {found.detail}")
-            values.append(found)
-            scale, come = answer.scale, come + len(found)
+            seen = await _patiently(asking, worlds[start : start + most])
+            values.append(seen.values)
+            scale, come = seen.scale, come + len(seen.values)
             if told is not None:
                 told(come, rows)
     return Played(worlds, predictions, np.concatenate(values), scale)
 
 
-class _Asking:
+async def _begin(asking: _Asking) -> None:
+    """Ask until everybody is there: nobody answers what was asked before."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + _PATIENCE
+    while loop.time() < ends:
+        if await asking.ask(np.zeros((1, 1), np.float32), _START) is not None:
+            return
+    raise NoResult(f"nothing was answered within {_PATIENCE:g} s; see the log")
+
+
+async def _patiently(asking: _Asking, worlds: NDArray[np.bool_]) -> Seen:
+    rows = worlds.astype(np.float32)[:, None]
+    for _ in range(_TRIES):
+        seen = await asking.ask(rows, _DEADLINE)
+        if seen is not None:
+            return seen
+    raise NoResult(
+        f"{len(worlds)} rows were not answered within {_DEADLINE:g} s, {_TRIES} times: see the "
+        "log, or try again when the machine has less to do"
+    )
+
+
+class _AsClient:
+    """Sees results, as the client that asked."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def ask(self, rows: NDArray[np.float32], seconds: float) -> Seen | None:
+        result = await self._client.post(rows, deadline=seconds)
+        if result.outcome != Outcome.COMPLETE or result.decided is None:
+            return None
+        return Seen(result.decided.labels)
+
+
+class _AsReader:
     """Asks as the client, and opens what the participant says as the aggregator."""
 
     def __init__(self, client: Client, keys: Keys, reader: Reader) -> None:
@@ -208,49 +143,39 @@ class _Asking:
         self._keys = keys
         self._reader = reader
 
-    async def begin(self) -> None:
-        """Ask until the participant is there: it answers nothing from before."""
-        ends = asyncio.get_running_loop().time() + _PATIENCE
-        while asyncio.get_running_loop().time() < ends:
-            if await self._asked(np.zeros(1, np.bool_), _START) is not None:
-                return
-        raise NoResult(f"the participant answered nothing within {_PATIENCE:g} s; see the log")
-
-    async def answer(self, worlds: NDArray[np.bool_]) -> Answer:
-        """The participant's answer to a query of these rows."""
-        answer = await self._asked(worlds, _DEADLINE)
-        if answer is None:
-            raise NoResult(
-                f"the participant did not answer {len(worlds)} rows within {_DEADLINE:g} s; "
-                "see the log, or try again when the machine has less to do"
-            )
-        return answer
-
-    async def _asked(self, worlds: NDArray[np.bool_], seconds: float) -> Answer | None:
-        rows = worlds.astype(np.float32)[:, None]
+    async def ask(self, rows: NDArray[np.float32], seconds: float) -> Seen | None:
+        loop = asyncio.get_running_loop()
         query = bytes.fromhex(self._client.post(rows, deadline=seconds).query_id)
-        ends = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < ends:
+        ends = loop.time() + seconds
+        while loop.time() < ends:
             records = await self._reader.poll(0.05)
             for record in self._keys.take_released() + records:
                 event = self._keys.gate.admit(record, "response")
                 if event is None or isinstance(event, Refusal):
                     continue
-                if event.header.ask.query != query or event.header.reply is None:
+                reply = event.header.reply
+                if event.header.ask.query != query or reply is None:
                     continue
-                payload = event.open(Answer if event.header.reply.kind == "answer" else Abstain)
-                if isinstance(payload, Answer):
-                    return payload
-                if isinstance(payload, Abstain):
-                    reason = Reason.from_code(payload.reason)
-                    raise NoResult(f"the participant abstains: {reason}")
+                if reply.kind == "answer":
+                    return _of_answer(event.open(Answer))
+                abstain = event.open(Abstain)
+                if isinstance(abstain, Refusal) or abstain.reason == Reason.OVERLOADED.code:
+                    return None
+                raise NoResult(f"the participant abstains: {Reason.from_code(abstain.reason)}")
         return None
 
 
+def _of_answer(answer: Answer | Refusal) -> Seen | None:
+    if isinstance(answer, Refusal):
+        return None
+    found = to_array(answer.outputs[0])
+    return None if isinstance(found, Refusal) else Seen(found, answer.scale)
+
+
 @asynccontextmanager
-async def _asking(game: Game) -> AsyncIterator[_Asking]:
+async def _as_reader(asker: Path, reader_file: Path) -> AsyncIterator[_AsReader]:
     topic = catalogue().responses.name
-    async with take_seat(Role.AGGREGATOR, game.reader) as seat, seated(game.asker) as client:
+    async with take_seat(Role.AGGREGATOR, reader_file) as seat, seated(asker) as client:
         keys = Keys(seat, Tally("audit"))
         count = await seat.transport.partition_count(topic)
         what = Assigned(frozenset(Partition(topic, number) for number in range(count)), Start.END)
@@ -262,4 +187,4 @@ async def _asking(game: Game) -> AsyncIterator[_Asking]:
             }
             async with background(works):
                 await keys.ready.wait()
-                yield _Asking(client, keys, reader)
+                yield _AsReader(client, keys, reader)

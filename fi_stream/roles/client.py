@@ -17,19 +17,19 @@ from fi_stream.federation.roster import Role
 from fi_stream.roles.asking import Choice, ask_of, seal, wanted
 from fi_stream.roles.health import Watch, watched
 from fi_stream.roles.keys import Keys
-from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.lookup import looking_up
 from fi_stream.roles.metrics import Latency
 from fi_stream.roles.reading import ResultReader
 from fi_stream.roles.result import Result
 from fi_stream.roles.runtime import background
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
+from fi_stream.roles.sending import Sending
 from fi_stream.roles.streaming import streamed
 from fi_stream.roles.tally import Tally
 from fi_stream.roles.window import Window
 from fi_stream.transport.catalogue import catalogue
-from fi_stream.transport.port import Assigned, Outgoing, Partition, Start
-from fi_stream.values import BrokerMillis, Instant
+from fi_stream.transport.port import Assigned, Partition, Start
+from fi_stream.values import Instant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 
 MOST_OPEN = 100_000
 """Queries without a result that a client may have at once."""
-
-MOST_UNSENT = 64 * 2**20
-"""Bytes of queries that may wait for the broker to take those before them."""
 
 LOOKUPS = 8
 """Looks for earlier queries at once; each has a connection of its own."""
@@ -109,7 +106,7 @@ async def seated(
             works = {
                 "client.grants": keys.read_grants(),
                 "client.announce": keys.keep_announcing(),
-                "client.send": client.send_queries(),
+                "client.send": client.sending.keep_sending(),
                 "client.results": client.read_results(reader, watch.progress),
             }
             try:
@@ -147,23 +144,21 @@ class Client:
         self._keys = keys
         self._tally = tally
         self._partition, self._partitions = place
-        self._results = ResultReader(seat, keys, tally)
+        self._results = ResultReader(seat.federation, keys.gate, tally)
         self._open: dict[bytes, _Open] = {}
         self._held: dict[bytes, Record] = {}
         self._window = Window(MOST_OPEN)
         self._finished = asyncio.Event()
         self._sought: set[bytes] = set()
         self._lookups = asyncio.Semaphore(LOOKUPS)
-        self._outbox: list[tuple[int, Outgoing]] = []
-        self._unsent = 0
-        self._wake = asyncio.Event()
+        self.sending = Sending(seat)
         self._outcomes: Counter[str] = Counter()
         self._latency = Latency()
-        self._asked = self._unanswered = 0
+        self._unanswered = 0
 
     def show_on(self, board: Board) -> None:
         """Show what this client counts."""
-        board.show("queries", lambda: self._asked)
+        board.show("queries", lambda: self.sending.posted)
         board.show_each("outcomes", lambda: self._outcomes)
         board.show("unanswered", lambda: self._unanswered)
         board.show("open_queries", lambda: len(self._open))
@@ -292,7 +287,7 @@ class Client:
             result.set_result(self._no_room(ask))
             return result
         sealed = seal(self._seat, self._keys.own.find(), ask, what)
-        self._put(ask, sealed.value)
+        self.sending.post(ask, sealed.value)
         timer = loop.call_later(what.seconds + GRACE, self._give_up, query)
         asked = self._seat.clock.monotonic()
         number = self._window.asked()
@@ -308,7 +303,7 @@ class Client:
             partition = partition_of(query, self._partitions)
             ask = ask_of(self._seat, query, partition, what)
             sealed = seal(self._seat, self._keys.own.find(), ask, what)
-            self._put(ask, sealed.value)
+            self.sending.post(ask, sealed.value)
             found = await lookup.until(Instant(began + what.seconds + GRACE))
             latency = (self._seat.clock.monotonic() - began) * 1000
             return found or Result(ask, None, latency)
@@ -336,43 +331,20 @@ class Client:
         retry = ask.deadline - ask.created
         return Result(ask, Outcome.REJECTED, 0.0, Reason.OVERLOADED, retry_after_ms=retry)
 
-    def _put(self, ask: Ask, value: bytes) -> None:
-        """Into the outbox, unless more waits there than the broker takes."""
-        if self._unsent + len(value) > MOST_UNSENT:
-            raise QueryError(
-                f"{self._unsent:,} bytes of queries wait to be sent, and the broker takes them "
-                "more slowly than you ask: wait for results, or use `stream`, which does"
-            )
-        self._unsent += len(value)
-        target = Partition(catalogue().queries.name, ask.partition)
-        labels = tool_labels("query", self._seat.federation.task.hash, ask)
-        self._asked += 1
-        self._outbox.append((ask.deadline, Outgoing(target, ask.query, value, labels)))
-        self._wake.set()
-
-    async def send_queries(self) -> None:
-        """Publish what was posted: all that gathered while the last batch was on its way."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            now = self._seat.clock.now()
-            posted = [(deadline, event) for deadline, event in self._outbox if deadline > now]
-            self._outbox, self._unsent = [], 0
-            if posted:
-                until = BrokerMillis(max(deadline for deadline, _ in posted))
-                await self._seat.publish([event for _, event in posted], until)
-
     async def read_results(self, reader: Reader, progress: Progress) -> None:
         """Give each result to whoever waits for it."""
+        gate, grants = self._keys.gate, 0
         while True:
             progress.polled(self._seat.clock.monotonic())
-            patience = WAITING if self._keys.gate.waiting or self._held else IDLE
+            patience = WAITING if gate.waiting or self._held else IDLE
             records = await reader.poll(patience)
-            held = list(self._held.values())
+            # Only then: a member that grants us nothing must not cost us a look at every poll.
+            held = list(self._held.values()) if gate.grants != grants else []
+            grants = gate.grants
             # After the poll: a grant that came meanwhile must not wait for the next one's end.
             for record in held + self._keys.take_released() + records:
                 self._take(record)
-            for record, refusal in self._keys.gate.expired(self._seat.clock.monotonic()):
+            for record, refusal in gate.expired(self._seat.clock.monotonic()):
                 self._tally.refused(refusal, record)
             await asyncio.sleep(0)  # whatever comes in, asking and the timers go on
 

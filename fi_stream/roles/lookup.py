@@ -63,7 +63,7 @@ class Lookup:
         self._tally = tally
         self._query = query
         self._reader, self._partition = place
-        self._results = ResultReader(seat, keys, tally)
+        self._results = ResultReader(seat.federation, keys.gate, tally)
         self._began = seat.clock.monotonic()
 
     async def past(self) -> Result | None:

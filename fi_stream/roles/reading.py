@@ -21,23 +21,21 @@ from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
     from fi_stream.events.header import Ask, Reply
-    from fi_stream.roles.keys import Keys
+    from fi_stream.federation.federation import Federation
     from fi_stream.roles.result import Result
-    from fi_stream.roles.seat import Seat
     from fi_stream.roles.tally import Tally
-    from fi_stream.sealing.gate import Verified
+    from fi_stream.sealing.gate import Gate, Verified
 
 
 class ResultReader:
-    """Turns verified result events of this client into results."""
+    """Turns verified result events of one client into results; `gate` is the client's."""
 
-    def __init__(self, seat: Seat, keys: Keys, tally: Tally) -> None:
-        federation = seat.federation
+    def __init__(self, federation: Federation, gate: Gate, tally: Tally) -> None:
         policy, self._classes = federation.policy, federation.task.classes
         noised = may_leave_simplex(policy.form, policy.rules, policy.protections)
         self._reading = Reading(policy.form, len(self._classes), noised, policy.quorum)
         self._protections = policy.protections
-        self._keys = keys
+        self._gate = gate
         self._tally = tally
 
     def read(
@@ -58,7 +56,7 @@ class ResultReader:
         if ask.protection not in self._protections:
             return Refusal(Reason.PROTECTION_NOT_ALLOWED, ask.protection)
         if ask.protection == Protection.SECAGG:
-            opened = open_result(event, self._keys.gate)
+            opened = open_result(event, self._gate)
             if waits and isinstance(opened, Refusal) and opened.reason is Reason.UNKNOWN_EPOCH:
                 return None
         else:
@@ -87,11 +85,17 @@ class ResultReader:
         """A response as if it were found on its topic, in time: there the aggregator found it."""
         source = Partition(catalogue().responses.name, ask.partition)
         at = BrokerMillis(min(result.at, ask.deadline))
-        decoded = decode_envelope(value)
-        if isinstance(decoded, Refusal):
-            return Relayed("", decoded)
         record = Record(source, result.offset, at, ask.query, value)
-        return Relayed(decoded[1].sender, self._keys.gate.admit_known(record, "response"))
+        event = self._gate.admit_known(record, "response")
+        return Relayed(_sender(event, value), event)
+
+
+def _sender(event: Verified | Refusal, value: bytes) -> str:
+    """Whose response it is, or says that it is."""
+    if not isinstance(event, Refusal):
+        return event.header.sender
+    decoded = decode_envelope(value)
+    return "" if isinstance(decoded, Refusal) else decoded[1].sender
 
 
 def _without_grant(relayed: Relayed) -> bool:

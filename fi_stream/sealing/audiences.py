@@ -108,14 +108,13 @@ def audiences(federation: Federation, role: Role) -> list[tuple[Purpose, Audienc
 def use_of(role: Role, purpose: Purpose | None, protection: str, client: MemberId) -> Use | None:
     """What serves one query of `client`; without a purpose, what the role usually sends.
 
-    A line for all protections serves also one that we do not know: a client may ask for anything,
-    and must be told that it is not allowed.
+    Lines for all protections serve one that there is not, too: such a query is told so.
     """
     for line in TABLE:
         if (
             line.sender is role
             and purpose in (None, line.purpose)
-            and (line.protections is ALL or any(each == protection for each in line.protections))
+            and (line.protections == ALL or any(each == protection for each in line.protections))
         ):
             return Use(line, client if line.opens is Role.CLIENT else None)
     return None

@@ -64,6 +64,8 @@ class Gate:
         self._keyring = keyring
         self._clock = clock
         self._waiting = WaitingRoom()
+        self.grants = 0
+        """How many grants for us were taken in: what could not be read before, may be now."""
 
     @property
     def waiting(self) -> int:
@@ -170,6 +172,7 @@ class Gate:
             return [], None
         if isinstance(accepted, Refusal):
             return [], accepted
+        self.grants += 1
         return self._waiting.granted(accepted.epoch.sender, accepted.epoch.epoch), None
 
     def listed(self) -> list[Record]:

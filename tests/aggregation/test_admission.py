@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from desk import UNSURE, Desk
 from members import cast
 
 from fi_stream.aggregation.admission import forgotten_at, refuse_query, result_bytes
 from fi_stream.events.refusals import Reason
+from fi_stream.federation.policy import Protection
 from fi_stream.values import BrokerMillis
 
 LIMITS = {"max_deadline_ms": 10_000, "max_skew_ms": 100, "max_rows": 50}
@@ -59,6 +62,35 @@ def test_a_query_whose_result_could_not_be_sent_is_too_large() -> None:
     refusal = refuse_query(members.ask(rows=most + 1), members.federation, members.now)
     assert refusal is not None
     assert refusal.reason is Reason.TOO_LARGE
+
+
+def test_under_blind_a_result_is_counted_with_every_response_in_it() -> None:
+    both = (Protection.TRUSTED, Protection.BLIND)
+    members = cast(protections=both, max_message_bytes=20_000, max_rows=10_000)
+    most = {}
+    for protection in both:
+        asks = [members.ask(rows=rows, protection=protection) for rows in range(1, 1500)]
+        reasons = [refuse_query(ask, members.federation, members.now) for ask in asks]
+        most[protection] = sum(reason is None for reason in reasons)
+        assert reasons[-1] is not None
+        assert reasons[-1].reason is Reason.TOO_LARGE
+    assert 0 < most[Protection.BLIND] < most[Protection.TRUSTED] / 2
+
+
+def test_a_policy_under_which_no_blind_result_could_be_sent_is_refused() -> None:
+    cast(max_message_bytes=4096)
+    with pytest.raises(ValueError, match="max_message_bytes: the answers to one row"):
+        cast(protections=(Protection.TRUSTED, Protection.BLIND), max_message_bytes=4096)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 200])
+def test_no_result_that_was_admitted_is_too_large_to_send(rows: int) -> None:
+    desk = Desk(protections=(Protection.BLIND,))
+    query = desk.query(protection="blind", rows=rows)
+    said = [query.says(member, np.repeat(UNSURE, rows, axis=0)) for member in ("p1", "p2", "p3")]
+    (settled,) = desk.take(query.record, *said)
+    assert len(settled.relayed) == 3
+    assert len(query.result(settled).value) <= result_bytes(desk.members.federation, query.ask)
 
 
 @pytest.mark.parametrize("wrong", [{"rule": "mine"}, {"rows": 2**30}, {"protection": "mpc"}])

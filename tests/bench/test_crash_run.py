@@ -14,6 +14,7 @@ from fi_stream.transport.apache import missing
 ROOT = Path(__file__).parents[2]
 SCHEDULES = 15
 SUMS = 5
+BLIND = 4
 
 pytestmark = [
     pytest.mark.kafka,
@@ -50,6 +51,19 @@ def test_no_schedule_of_kills_breaks_a_promise_of_secure_sums(tmp_path: Path) ->
     assert whole["kills"]["helper"]
     assert whole["outcomes"].get("complete", 0) > 5 * SUMS
     for column in ("lost", "doubled", "late", "second_sets", "contradictions"):
+        assert whole[column] == 0
+
+
+def test_no_schedule_of_kills_breaks_a_promise_of_blind_queries(tmp_path: Path) -> None:
+    file = tmp_path / "crash.json"
+    many = ("--protection", "blind", "--schedules", str(BLIND))
+    ended = crash(*many, "--json", str(file), "--traces", str(tmp_path))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    whole = json.loads(file.read_text("utf-8"))
+    assert whole["schedules"] == BLIND
+    assert whole["kills"]["aggregator"]
+    assert whole["outcomes"].get("complete", 0) > 5 * BLIND
+    for column in ("lost", "doubled", "late", "contradictions"):
         assert whole[column] == 0
 
 

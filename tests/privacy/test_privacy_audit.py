@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from faulty import CLASSES, FAULTS, honest_gaussian, honest_label
+from faulty import CLASSES, FAULTS, NeverRounded, Reused, honest_gaussian, honest_label
 
 from fi_stream.privacy.accountant import Charge, Unit
 from fi_stream.privacy.binomial import lower_bound, upper_bound
@@ -85,6 +85,26 @@ def test_a_planted_fault_is_found(
     assert found in verdict.tried.looks_at
 
 
+@pytest.mark.parametrize("block", [1, 7, 500, 2_000])
+@pytest.mark.parametrize("mechanism", [honest_label, honest_gaussian])
+def test_noise_that_is_used_twice_is_found_however_far_apart(
+    mechanism: Callable[[], NoiseMechanism], block: int
+) -> None:
+    reused = Reused(mechanism())
+    reused.block = block
+    verdict = judge(play(reused), claim_of(mechanism))
+    assert not verdict.holds
+    assert f"answers {block} rows apart" in verdict.tried.looks_at
+
+
+def test_what_is_below_the_grid_is_found_in_floats_between_0_and_1() -> None:
+    faulty = NeverRounded(honest_gaussian())
+    faulty.in_steps = False
+    verdict = judge(play(faulty), GAUSSIAN_CLAIM)
+    assert not verdict.holds
+    assert "the last digits" in verdict.tried.looks_at
+
+
 def test_a_test_that_is_always_right_has_no_finite_epsilon_but_its_bound_has() -> None:
     worlds = np.tile([False, True], 5_000)
     exact = Played(worlds, neighbours(10), worlds.astype(np.int64), None)
@@ -113,4 +133,5 @@ def test_a_claim_allows_what_it_says() -> None:
         right = GAUSSIAN_CLAIM.allows(wrong)
         assert epsilon_at_least(right, wrong, GAUSSIAN_CLAIM) == pytest.approx(2.0, rel=1e-3)
     verdict = judge(play(honest_label()), LABEL_CLAIM)
-    assert all(right <= LABEL_CLAIM.allows(wrong) + 0.05 for wrong, right in verdict.curve)
+    assert (verdict.curve[0], verdict.curve[-1]) == ((0, 0), (1, 1))
+    assert list(verdict.curve) == sorted(verdict.curve)

@@ -20,7 +20,7 @@ from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.privacy.accountant import Charge, Unit
 from fi_stream.privacy.budget import Budget, Spent
 from fi_stream.privacy.ledger import Grant, Ledger, read
-from fi_stream.privacy.store import PATIENCE
+from fi_stream.privacy.store import PATIENCE, connect
 
 ONE = Charge.at_least(Unit.NANO_EPSILON, 0.1)
 LIMIT = Charge.at_most(Unit.NANO_EPSILON, 0.3)
@@ -382,6 +382,16 @@ try:
 except ConfigError as error:
     print(error)
 """
+
+
+def test_a_commit_is_on_the_disk_with_its_directory(path: Path) -> None:
+    Budget(path, LIMIT, BLOCK).close()
+    with closing(connect(path)) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchall() == [(EXTRA,)]
+        assert connection.execute("PRAGMA journal_mode").fetchall() == [("delete",)]
+
+
+EXTRA = 3
 
 
 def test_the_ledger_is_readable_by_its_owner_only(path: Path) -> None:

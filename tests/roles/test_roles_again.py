@@ -18,6 +18,7 @@ from fi_stream.events.payloads import Outcome, ResultPayload, frame
 from fi_stream.events.query_id import new_query_id, partition_of
 from fi_stream.federation.roster import Role
 from fi_stream.roles import client as client_module
+from fi_stream.roles import sending
 from fi_stream.roles.own_epochs import Need
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ async def test_a_client_has_so_many_queries_open_and_so_many_bytes_unsent_and_sa
             client.post(row, deadline=0.3)
         with pytest.raises(QueryError, match="10 queries are open at once"):
             client.post(ONE)
-        monkeypatch.setattr(client_module, "MOST_UNSENT", 100)
+        monkeypatch.setattr(sending, "MOST_UNSENT", 100)
         monkeypatch.setattr(client_module, "MOST_OPEN", 100)
         with pytest.raises(QueryError, match="bytes of queries wait to be sent"):
             client.post(ONE)

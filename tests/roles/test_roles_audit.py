@@ -9,8 +9,8 @@ import stage as staging
 from faulty import Halved, Reused, RoundedAfter
 
 from fi_stream.errors import ConfigError
-from fi_stream.federation.policy import SecaggPolicy
-from fi_stream.roles import accounts
+from fi_stream.federation.policy import NoisyMaxPolicy, SecaggPolicy
+from fi_stream.roles import accounts, central
 from fi_stream.roles.audit import audit
 
 if TYPE_CHECKING:
@@ -92,3 +92,34 @@ async def test_under_secagg_alone_there_is_no_answer_to_audit(tmp_path: Path) ->
     stage = staging.build(tmp_path / "f", "127.0.0.1:1", privacy=privacy, policy=policy)
     with pytest.raises(ConfigError, match="no answer to audit"):
         await audit(stage.file("p1"))
+
+
+def aggregator(directory: Path) -> Path:
+    """The file of one that adds the noise."""
+    adds = 'mechanism = "noisy_max"\nepsilon = 2.0\nbudget = 2.0\nledger = "budget.ledger"'
+    policy = {
+        "form": "label",
+        "rules": ("hard",),
+        "early_exit": False,
+        "noisy_max": NoisyMaxPolicy(epsilon=2.0),
+    }
+    return staging.build(directory, "127.0.0.1:1", central=adds, policy=policy).file("agg")
+
+
+async def test_what_an_aggregator_gives_its_clients_is_less_than_it_claims(tmp_path: Path) -> None:
+    audited = await audit(aggregator(tmp_path / "f"), ANSWERS)
+    assert (audited.member, audited.mechanism) == ("agg", "permute_and_flip")
+    assert 0.2 < audited.verdict.epsilon <= audited.verdict.claim.epsilon == 2.0
+
+
+async def test_too_little_noise_of_an_aggregator_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = central.NoisyMax
+
+    def careless(epsilon: float, *rest: Any) -> Any:
+        return honest(4 * epsilon, *rest)
+
+    monkeypatch.setattr(central, "NoisyMax", careless)
+    verdict = (await audit(aggregator(tmp_path / "f"), ANSWERS)).verdict
+    assert not verdict.holds

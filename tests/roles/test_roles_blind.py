@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -112,16 +112,27 @@ async def test_noise_under_blind_protects_against_the_client_alone(
 async def test_a_result_waits_for_the_grants_of_the_responses_in_it(
     build: Callable[..., Stage],
 ) -> None:
+    """And is not looked at again before one comes, however often the client polls meanwhile."""
     stage = build(policy={**EVERY_PROTECTION, "quorum": 1})
     async with (
         stage.wire("agg", Role.AGGREGATOR) as aggregator,
         stage.wire("p1", Role.PARTICIPANT, announce=False) as participant,
         connect(stage.file("alice")) as client,
     ):
+        looks = 0
+        read = client._results.read
+
+        def counted(*given: Any, **how: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            return read(*given, **how)
+
+        client._results.read = counted
         asked = client.post(rows(1), deadline=10.0, protection="blind")
         await _relay(client, aggregator, participant)
         await asyncio.sleep(0.3)
         assert not asked.done()
+        assert looks <= 3  # the grants of the aggregator may have come in between
         await participant.keys.announce()
         result = await asyncio.wait_for(asked, 1.0)
         assert (result.outcome, result.labels) == ("partial", ["cat"])

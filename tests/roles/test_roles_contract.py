@@ -155,8 +155,9 @@ class RolesContract:
             assert [one.member for one in payload.contributors] == ["p1", "p2"]
             assert not _ours(await running["agg"].stop())
 
+    @pytest.mark.parametrize("protection", PROTECTIONS)
     async def test_members_leave_and_keys_rotate_while_queries_are_asked(
-        self, stage: Stage
+        self, stage: Stage, protection: str
     ) -> None:
         following = without_member(stage.federation, "p3", revoked=False)
         for member in ("p1", "agg"):
@@ -166,7 +167,7 @@ class RolesContract:
         aggregators = ("agg", "agg") if self.grouped else ("agg",)
         async with (
             stage.running(*aggregators, "p1", "p2", "p3"),
-            asked_all_along(stage) as results,
+            asked_all_along(stage, protection=protection) as results,
         ):
             moment = await publish(stage, following)
             await past(stage, moment)

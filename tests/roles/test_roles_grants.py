@@ -7,9 +7,10 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from members import with_header
 from rosters import asked_all_along
-from stage import names_of, rows
+from stage import EVERY_PROTECTION, names_of, rows
 
 from fi_stream import connect
 from fi_stream.events.grant import decode_grant
@@ -24,7 +25,6 @@ from fi_stream.sealing import epochs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
     from stage import Stage
 
     from fi_stream.transport.port import Record
@@ -141,14 +141,16 @@ async def test_a_result_that_comes_before_its_grant_is_read_as_soon_as_that_come
         assert time.monotonic() - begun < 0.4
 
 
+@pytest.mark.parametrize("protection", EVERY_PROTECTION["protections"])
 async def test_keys_are_renewed_while_queries_are_asked_and_none_is_lost(
-    build: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    build: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, protection: str
 ) -> None:
     monkeypatch.setattr(keys, "ANNOUNCE_EVERY", 0.1)
     monkeypatch.setattr(keys, "LOOK_EVERY", 0.1)
     monkeypatch.setattr(epochs, "MOST_MESSAGES", 5)
-    stage = build()
-    async with stage.running(*EVERYONE), asked_all_along(stage) as results:
+    stage = build(policy=EVERY_PROTECTION)
+    asking = asked_all_along(stage, protection=protection)
+    async with stage.running(*EVERYONE), asking as results:
         await asyncio.sleep(2)
     assert len(results) > 20
     assert {result.outcome for result in results} == {"complete"}

@@ -122,6 +122,8 @@ async def test_nobody_there_is_no_quorum_by_the_deadline(build: Callable[..., St
     [
         ({"rule": "loudest"}, "rule_not_allowed"),
         ({"protection": "mpc"}, "protection_not_allowed"),
+        ({"protection": "blind"}, "protection_not_allowed"),
+        ({"protection": "secagg"}, "protection_not_allowed"),
         ({"rows": 2000}, "too_large"),
         ({"deadline": 2**62}, "deadline_too_far"),
     ],
