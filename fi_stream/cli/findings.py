@@ -18,7 +18,9 @@ from fi_stream.federation.files import (
 from fi_stream.federation.mistakes import Mistake, located
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.compatibility import refuse_aggregator, refuse_policy, refuse_privacy
+from fi_stream.privacy.sums import refuse_own
 from fi_stream.roles.rules import refuse_rules
+from fi_stream.roles.seat import refuse_sums
 from fi_stream.sealing.identity import load_identities, sealing_key
 from fi_stream.transport.connection import Connection
 
@@ -116,6 +118,8 @@ def _rules(federation: Federation, file: Path) -> Iterator[Mistake]:
         yield Mistake(file, reason, key)
     if reason := refuse_rules(federation):
         yield Mistake(file, reason, "policy.rules")
+    if reason := refuse_sums(federation):
+        yield Mistake(file, reason, "policy.secagg")
 
 
 def _usable(card: Card, file: Path, number: int | None = None) -> Iterator[Mistake]:
@@ -162,6 +166,8 @@ def _noise(member: MemberSettings, federation: Federation, file: Path) -> Iterat
     reasons = []
     if Role.PARTICIPANT in wanted and member.privacy is not None:
         reasons.append(refuse_privacy(policy, member.privacy))
+        if policy.secagg is not None:
+            reasons.append(refuse_own(policy.secagg, member.privacy))
     if Role.AGGREGATOR in wanted:
         reasons.append(refuse_aggregator(policy, member.privacy))
     for reason in filter(None, reasons):
@@ -170,10 +176,13 @@ def _noise(member: MemberSettings, federation: Federation, file: Path) -> Iterat
 
 
 def _ledger(member: MemberSettings, file: Path) -> Iterator[Mistake]:
-    ledger = member.privacy and member.privacy.ledger
-    if ledger and not ledger.parent.is_dir():
-        what = f"there is no directory {ledger.parent}; make it, the file itself will be made"
-        yield Mistake(file, what, "privacy.ledger")
+    for key, kept in (
+        ("privacy.ledger", member.privacy and member.privacy.ledger),
+        ("helper.store", member.helper and member.helper.store),
+    ):
+        if kept and not kept.parent.is_dir():
+            what = f"there is no directory {kept.parent}; make it, the file itself will be made"
+            yield Mistake(file, what, key)
 
 
 def _model(member: MemberSettings, file: Path) -> Iterator[Mistake]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from fi_stream.errors import BrokerError, TopicError
+from fi_stream.errors import BrokerError
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
-from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 from fi_stream.roles.central import central_noise, payloads_of
 from fi_stream.roles.dead_letters import DeadLetters
@@ -24,6 +23,7 @@ from fi_stream.roles.labels import tool_labels
 from fi_stream.roles.leading import Leading
 from fi_stream.roles.metrics import Latency
 from fi_stream.roles.own_epochs import Need
+from fi_stream.roles.owning import joined_topics, owned
 from fi_stream.roles.recorder import recorder
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from fi_stream.aggregation.facts import Asked, Settled
-    from fi_stream.federation.federation import Federation
+    from fi_stream.aggregation.facts import Settled
     from fi_stream.roles.central import CentralNoise
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.progress import Progress
@@ -89,7 +88,7 @@ async def run_aggregator(
         tally = Tally("aggregator", dead)
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
-        what = Group(seat.group, _topics(seat.federation), Start.BEGINNING, paused=True)
+        what = Group(seat.group, joined_topics(seat.federation), Start.BEGINNING, paused=True)
         async with seat.transport.reader(what) as reader:
             watch.reading(reader)
             aggregator = Aggregator(seat, keys, tally, reader, watch.progress, central, recording)
@@ -127,7 +126,7 @@ class Aggregator:
         self._next_commit = seat.clock.monotonic()
         self.outcomes: Counter[str] = Counter()
         self._progress = progress
-        self._topics = _topics(seat.federation)
+        self._topics = joined_topics(seat.federation)
         self._central = central
         self._recording = recording
         self._latency = Latency()
@@ -213,13 +212,6 @@ class Aggregator:
         """Settle these queries: tell their results, or propose sets of answers to the helper."""
         await self._publish(*self._leading.sort(settled))
 
-    def _need(self, asked: Asked) -> Need:
-        """What a result is sealed under; a query that is rejected may ask for any protection."""
-        policy, protection = self._seat.federation.policy, asked.ask.protection
-        if protection not in policy.protections:
-            protection = self._seat.federation.default_protection
-        return Need(asked.roster, protection, asked.client)
-
     async def _publish(self, settled: list[Settled], proposed: list[Propose]) -> None:
         """Decide all these queries in one pass; publish their results, however long it takes."""
         if proposed:
@@ -233,7 +225,8 @@ class Aggregator:
         for one, payload in zip(settled, payloads, strict=True):
             asked = one.asked
             reply = Reply(client=asked.client, digest=asked.digest, kind="result")
-            sealed = self._keys.own.find(self._need(asked)).seal(asked.ask, reply, frame(payload))
+            need = Need(asked.roster, asked.ask.protection, asked.client)
+            sealed = self._keys.own.find(need).seal(asked.ask, reply, frame(payload))
             target = Partition(topic, asked.ask.partition)
             labels = tool_labels("result", task, asked.ask, outcome=payload.outcome)
             events.append(Outgoing(target, asked.ask.query, sealed.value, labels))
@@ -273,9 +266,9 @@ class Aggregator:
         while assigned is not None and not stop.is_set():
             at = await self._reader.starts()
             topic = catalogue().results.name
-            owned = _owned(assigned, len(self._topics))
-            assigned = assigned if owned else frozenset()
-            begun = {number: at.get(Partition(topic, number), 0) for number in owned}
+            ours = owned(assigned, self._topics)
+            assigned = assigned if ours else frozenset()
+            begun = {number: at.get(Partition(topic, number), 0) for number in ours}
             self._joining.begin(begun)
             self._progress.assigned(assigned)
             self._progress.doing("catching up")
@@ -325,29 +318,3 @@ class Drain:
 
     moment: Instant
     end: int
-
-
-def _topics(federation: Federation) -> tuple[str, ...]:
-    """Of a partition, all of these are read by one process."""
-    topics = catalogue()
-    names = (topics.queries.name, topics.responses.name, topics.results.name)
-    sums = Protection.SECAGG in federation.policy.protections
-    return (*names, topics.proposals.name) if sums else names
-
-
-def _owned(assigned: frozenset[Partition], topics: int) -> set[int]:
-    """The partition numbers of which all so many topics are ours; none while one is missing.
-
-    Raises:
-        TopicError: the topics were assigned apart.
-    """
-    by_topic: defaultdict[str, set[int]] = defaultdict(set)
-    for partition in assigned:
-        by_topic[partition.topic].add(partition.number)
-    sets = list(by_topic.values())
-    if any(numbers != sets[0] for numbers in sets):
-        raise TopicError(
-            f"the topics of queries were assigned apart: {dict(by_topic)}. "
-            "Run `fi-stream topics apply` so that they have equally many partitions."
-        )
-    return sets[0] if len(sets) == topics else set()

@@ -7,7 +7,7 @@ It reads responses, of which it sees the seeds alone, and proposals. What it dec
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -18,24 +18,23 @@ from fi_stream.federation.roster import Role
 from fi_stream.roles.dead_letters import DeadLetters
 from fi_stream.roles.health import watched
 from fi_stream.roles.keys import Keys
+from fi_stream.roles.owning import opened_topics, owned
 from fi_stream.roles.releasing import Releasing
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
 from fi_stream.secagg.store import Recorded, ReleaseStore
-from fi_stream.transport.catalogue import catalogue
-from fi_stream.transport.port import Group, Partition, Start
+from fi_stream.transport.port import Group, Start
 from fi_stream.values import BrokerMillis, Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
     from fi_stream.secagg.release import Ready, Refused
-    from fi_stream.transport.port import Reader
+    from fi_stream.transport.port import Partition, Reader
 
 _log = structlog.get_logger("helper")
 
@@ -73,9 +72,7 @@ async def run_helper(
         tally = Tally("helper", dead)
         keys = Keys(seat, tally)
         watch.seated(seat, keys, tally)
-        topics = catalogue()
-        names = (topics.responses.name, topics.proposals.name)
-        what = Group(seat.group, names, Start.BEGINNING, paused=True)
+        what = Group(seat.group, opened_topics(), Start.BEGINNING, paused=True)
         async with seat.transport.reader(what) as reader:
             watch.reading(reader)
             helper = Helper(seat, keys, Releasing(seat, keys, tally), reader, store)
@@ -145,7 +142,7 @@ class Helper:
         A set that was recorded and not published finds the same verdict; of any other query that
         is over the deadline has passed, and of one whose result is there a copy is nothing new.
         """
-        numbers = _owned(assigned)
+        numbers = owned(assigned, opened_topics())
         self._releasing.begin(numbers)
         if not numbers:
             return
@@ -220,12 +217,3 @@ def _store(seat: Seat) -> ReleaseStore:
             '`store = "releases.sqlite"`.'
         )
     return ReleaseStore(section.store)
-
-
-def _owned(assigned: frozenset[Partition]) -> set[int]:
-    """The partition numbers of which both topics are ours."""
-    by_topic: Mapping[str, set[int]] = defaultdict(set)
-    for partition in assigned:
-        by_topic[partition.topic].add(partition.number)
-    topics = catalogue()
-    return by_topic[topics.responses.name] & by_topic[topics.proposals.name]

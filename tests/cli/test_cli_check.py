@@ -113,6 +113,25 @@ def test_noise_of_the_aggregator_is_checked_on_both_sides(
     assert 'mechanism = "noisy_max"' in out
 
 
+def test_secure_sums_are_checked_on_all_sides(
+    cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    cli("init", tmp_path / "fed", "--secagg")
+    federation = tmp_path / "fed" / "federation.toml"
+    participant = tmp_path / "fed" / "p1" / "member.toml"
+    helper = tmp_path / "fed" / "helper" / "member.toml"
+    _change(federation, "k_min = 2", "k_min = 2\nepsilon = 4.0\ndelta = 1e-5")
+    _change(helper, '"releases.sqlite"', '"none/releases.sqlite"')
+    code, out, _ = cli("check", federation, participant, helper)
+    assert code == 3
+    assert "secure sums carry Gaussian noise" in out
+    assert f"{helper}:{_line(helper, 'store')}: helper.store: there is no directory" in out
+    _change(federation, "colluders = 0", "colluders = 1")
+    code, out, _ = cli("check", federation)
+    assert code == 3
+    assert "policy.secagg.colluders" in out
+
+
 def test_a_key_that_others_may_read_is_told(
     cli: Callable[..., tuple[int, str, str]], home: Path
 ) -> None:

@@ -11,9 +11,12 @@ import pytest
 import stage as staging
 
 from fi_stream.federation.policy import SecaggPolicy
+from fi_stream.federation.roster import Role
+from fi_stream.roles import doctor
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.embedded import EmbeddedBroker
+from fi_stream.transport.rights import DESCRIBE, READ, WRITE
 from fi_stream.transport.topic_admin import topic_admin
 from fi_stream.transport.topics import apply
 
@@ -221,6 +224,21 @@ def test_a_helper_is_looked_at_like_any_other_role(
     assert of(checks, "announce") == ["as helper: the broker took our grants"]
     # Beside what other tests have left on the broker that they share.
     assert {word.split(" ")[0] for word in of(checks, "grants")} >= {"participant", "aggregator"}
+
+
+@pytest.mark.parametrize("member", ["helper", "agg"])
+def test_proposals_are_looked_for_where_there_are_secure_sums(
+    stage: Stage, tmp_path: Path, broker: EmbeddedBroker, member: str
+) -> None:
+    sums = {"protections": ("secagg",), "secagg": SecaggPolicy(k_min=2)}
+    made = staging.build(tmp_path / "sums", broker.bootstrap, policy=sums)
+    entry = made.federation.member(member)
+    assert entry is not None
+    [role] = entry.roles
+    both = READ | WRITE | DESCRIBE
+    assert doctor._needed(role, made.federation)["fi.proposals"] == both
+    if role is Role.AGGREGATOR:
+        assert "fi.proposals" not in doctor._needed(role, stage.federation)
 
 
 @pytest.mark.kafka

@@ -29,12 +29,12 @@ PREDICTION = np.array([0.1, 0.6, 0.3])
 EPSILON = 2.0
 
 
-def read(mechanism: Mechanism, **more: object) -> NDArray[np.float64]:
+def read(mechanism: Mechanism, epsilon: float = EPSILON, **more: object) -> NDArray[np.float64]:
     """Many answers to one prediction, made by a participant and read by whoever decides."""
     privacy = PrivacySection.model_validate(
         {
             "mechanism": mechanism,
-            "epsilon": EPSILON,
+            "epsilon": epsilon,
             "budget": 1e9,
             "ledger": Path("ledger"),
             **more,
@@ -99,7 +99,8 @@ def flipped(votes: list[int], epsilon: float) -> NDArray[np.float64]:
 
 
 def test_noisy_max_on_the_votes_of_ten_models() -> None:
-    assert_varies(read(Mechanism.NOISY_MAX), of_votes(flipped([1, 6, 3], EPSILON)))
+    # few enough agree, so that the variance itself is well known after so many answers
+    assert_varies(read(Mechanism.NOISY_MAX, 0.5), of_votes(flipped([1, 6, 3], 0.5)))
 
 
 @pytest.mark.parametrize("selection", Selection)

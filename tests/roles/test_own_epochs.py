@@ -122,6 +122,16 @@ def test_answers_for_one_client_have_an_epoch_from_its_first_query_on() -> None:
     assert len(epochs) == 2
 
 
+@pytest.mark.parametrize("protection", ["mpc", "secagg", "", "x" * 128])
+def test_a_result_can_be_sealed_whatever_protection_a_client_has_asked_for(protection: str) -> None:
+    """Else a client that asks for one that there is not would end every aggregator."""
+    members = cast()
+    own = own_epochs(members, "agg", Role.AGGREGATOR)
+    own.take(own.missing())
+    need = Need(1, protection, "alice")
+    assert own.find(need) is own.find(Need(1, "trusted", "alice"))
+
+
 def test_what_is_made_twice_at_the_same_time_is_sealed_under_the_first() -> None:
     own = participant(cast(protections=BOTH))
     first, second = own.wanted([FOR_ALICE]), own.wanted([FOR_ALICE])

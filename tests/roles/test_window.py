@@ -21,12 +21,12 @@ def test_one_overload_makes_the_window_smaller_once() -> None:
     window = Window(1000)
     numbers = [window.asked() for _ in range(100)]
     window.overloaded(numbers[0], 100)
-    assert window.size == 70  # of what was open, not of what might have been
+    assert window.size == 50  # of what was open, not of what might have been
     for number in numbers[1:]:
         window.overloaded(number, 99)
-    assert window.size == 70
-    window.overloaded(window.asked(), 70)
-    assert window.size == 49
+    assert window.size == 50
+    window.overloaded(window.asked(), 50)
+    assert window.size == 25
 
 
 def test_answers_to_what_was_asked_before_do_not_widen_it() -> None:
@@ -34,8 +34,8 @@ def test_answers_to_what_was_asked_before_do_not_widen_it() -> None:
     before, last = window.asked(), window.asked()
     window.overloaded(last, 100)
     for _ in range(1000):
-        window.answered(before, 70)
-    assert window.size == 70
+        window.answered(before, 50)
+    assert window.size == 50
 
 
 def test_it_grows_by_a_fixed_number_for_each_round_of_answers_but_only_when_it_is_used() -> None:
@@ -43,10 +43,10 @@ def test_it_grows_by_a_fixed_number_for_each_round_of_answers_but_only_when_it_i
     window.overloaded(window.asked(), 100)
     for _ in range(1000):
         window.answered(window.asked(), 10)
-    assert window.size == 70
-    for _ in range(70):
-        window.answered(window.asked(), 69)
-    assert 70 + SMALLEST - 1 <= window.size <= 70 + SMALLEST
+    assert window.size == 50
+    for _ in range(50):
+        window.answered(window.asked(), 49)
+    assert 50 + SMALLEST - 1 <= window.size <= 50 + SMALLEST
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200)), max_size=200))
@@ -73,5 +73,5 @@ def test_a_client_that_asks_too_much_settles_near_what_is_served() -> None:
         for _ in range(min(40, len(waiting))):
             window.answered(waiting.popleft(), len(waiting))
             served += each > 100
-    assert served == 40 * 399  # it never runs dry
+    assert served >= 0.85 * 40 * 399  # it seldom runs dry
     assert rejected < served / 50
