@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fi_stream.aggregation.evaluate import SIZED
 from fi_stream.aggregation.rules import entropy_weights
 
 if TYPE_CHECKING:
@@ -38,22 +39,28 @@ def _hard(prediction: NDArray[np.float64]) -> _Weighted:
 
 
 SUM_RULES: MappingProxyType[str, Callable[[NDArray[np.float64]], _Weighted]] = MappingProxyType(
-    {"soft": _soft, "hard": _hard, "entropy": _entropy}
+    {"soft": _soft, "hard": _hard, "entropy": _entropy, "competence_entropy": _entropy}
 )
 """By the name of the rule: what a prediction [rows, classes] counts as, and its weights [rows]."""
 
 
-def contribution(prediction: NDArray[np.float64], rule: str) -> NDArray[np.float64]:
+def contribution(
+    prediction: NDArray[np.float64], rule: str, share: float = 1.0
+) -> NDArray[np.float64]:
     """What one participant adds to a sum.
 
     Args:
         prediction: [rows, classes], each row on the simplex.
         rule: one of `SUM_RULES`.
+        share: the participant's size, as a part of the largest that is believed, for rules that
+            weigh by it.
 
     Returns:
         [rows, classes + 1]: the weighted prediction, then the weight, both from 0 to `CAP`.
     """
     counted, weights = SUM_RULES[rule](prediction)
+    if rule in SIZED:
+        weights = weights * share
     weights = np.clip(weights, 0.0, CAP)[:, np.newaxis]
     return np.concatenate([counted * weights, weights], axis=1)
 

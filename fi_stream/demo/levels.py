@@ -36,7 +36,7 @@ class Group:
 
     @property
     def rule(self) -> str:
-        """The best rule that all its levels allow: a sum cannot weigh by examples yet.
+        """The best rule that its noise allows.
 
         Under noise a weight below 1 would leave less of an answer and as much noise.
         """
@@ -44,7 +44,7 @@ class Group:
             return "hard"
         if self.noise.epsilon is not None:
             return "soft"
-        return "entropy" if Protection.SECAGG in self.counts else "competence_entropy"
+        return "competence_entropy"
 
     @property
     def queries(self) -> int:

@@ -63,6 +63,11 @@ class Federation(Settings):
         most = 2.0 * median(said.values()) if said else 0.0
         return {member: min(float(examples), most) for member, examples in said.items()}
 
+    def share_of(self, member: MemberId) -> float:
+        """A participant's size as a part of the largest: in (0, 1], 1 where it says none."""
+        size = self.sizes.get(member)
+        return 1.0 if size is None else size / max(self.sizes.values())
+
     @cached_property
     def aggregators(self) -> frozenset[MemberId]:
         """The ids of all aggregators."""

@@ -57,7 +57,7 @@ TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.NONE,
         Form.PROBABILITIES,
-        ("soft", "hard", "entropy"),
+        ("soft", "hard", "entropy", "competence_entropy"),
         (Protection.SECAGG,),
         "each participant can weigh its own exact probabilities before they are added up, and "
         "only the sum is read",
@@ -97,7 +97,7 @@ TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.GAUSSIAN,
         Form.PROBABILITIES,
-        ("soft", "hard", "entropy"),
+        ("soft", "hard", "entropy", "competence_entropy"),
         (Protection.SECAGG,),
         "each participant weighs its probabilities before it adds its part of the noise, and only "
         "the sum is read",

@@ -72,7 +72,8 @@ class Parting:
             prediction: [rows, classes], each row on the simplex.
         """
         rows, noise = len(prediction), None
-        contributed = contribution(prediction, event.header.ask.rule)
+        share = event.federation.share_of(self._me)
+        contributed = contribution(prediction, event.header.ask.rule, share)
         if self._budget is not None and self._noise.cost is not None:
             try:
                 spent = self._budget.spend(event.header.sender, self._noise.cost.times(rows))

@@ -20,9 +20,17 @@ from fi_stream.privacy.compatibility import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-RULES = ("hard", "soft", "entropy", "consensus", "median", "mypkg:my_rule")
+RULES = (
+    "hard",
+    "soft",
+    "entropy",
+    "competence_entropy",
+    "consensus",
+    "median",
+    "mypkg:my_rule",
+)
 TRUSTED, BLIND, SECAGG = Protection.TRUSTED, Protection.BLIND, Protection.SECAGG
-SUMS = {"hard", "soft", "entropy"}
+SUMS = {"hard", "soft", "entropy", "competence_entropy"}
 OWN = {"mypkg:my_rule"}
 VOTES = {"hard", "soft"}
 ALLOWED: dict[tuple[Mechanism, Form, Protection], set[str]] = {

@@ -17,7 +17,7 @@ from fi_stream.cli.ask import in_words
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError
 from fi_stream.federation.files import federation_toml
-from fi_stream.federation.policy import Form, NoisyMaxPolicy
+from fi_stream.federation.policy import Form, NoisyMaxPolicy, SecaggPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.roles.aggregator import run_aggregator
 from fi_stream.roles.recorder import recorder
@@ -185,23 +185,30 @@ def say_examples(stage: Stage, examples: dict[str, int]) -> None:
 async def test_who_learnt_from_more_counts_for_more_up_to_twice_the_median(
     build: Callable[..., Stage],
 ) -> None:
-    policy = {"rules": ("competence_entropy", "entropy"), "protections": ("trusted", "blind")}
+    policy = {
+        "rules": ("competence_entropy", "entropy"),
+        "protections": ("trusted", "blind", "secagg"),
+        "secagg": SecaggPolicy(k_min=2),
+    }
     # all are asked about cats; p1 takes each row for its second class instead, and is as sure
     models = {"p1": "x = x[:, [1, 0, 2]]"}
     stage = build(policy=policy, models=models)
     row = np.zeros((1, *rows(1).shape[1:]), dtype=np.float32)
     row[0, 0] = 4.0
     say_examples(stage, {"p1": 1000, "p2": 10, "p3": 20})
-    async with stage.running("agg", "p1", "p2", "p3"), connect(stage.file("alice")) as client:
+    members = ("agg", "helper", "p1", "p2", "p3")
+    async with stage.running(*members), connect(stage.file("alice")) as client:
         sized = await client.ask(row, deadline=5.0)
         blind = await client.ask(row, deadline=5.0, protection="blind")
+        summed = await client.ask(row, deadline=10.0, protection="secagg")
         plain = await client.ask(row, deadline=5.0, rule="entropy")
-    assert {one.outcome for one in (sized, blind, plain)} == {"complete"}
+    assert {one.outcome for one in (sized, blind, summed, plain)} == {"complete"}
     likely = np.exp([4.0, 0.0, 0.0]) / np.exp([4.0, 0.0, 0.0]).sum()
     # 40 of 1000 are believed, against 10 and 20: all are equally sure
     expected = (40 * likely[[1, 0, 2]] + 30 * likely) / 70
     assert np.allclose(sized.decided.scores[0], expected)
     assert blind.decided.scores.tobytes() == sized.decided.scores.tobytes()
+    assert np.allclose(summed.decided.scores[0], expected, atol=1e-3)
     assert np.allclose(plain.decided.scores[0], (likely[[1, 0, 2]] + 2 * likely) / 3)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fi_stream.aggregation.rules import RULES
+from fi_stream.aggregation.evidence import Evidence, scores
 from fi_stream.aggregation.sums import CAP, SUM_RULES, contribution, scores_of
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.privacy.weighted import whole_steps
@@ -125,7 +125,7 @@ class TestContributions:
         predictions = np.random.default_rng(seed).dirichlet(np.ones(classes), (count, rows))
         parts = [whole_steps(contribution(each, rule), GRID) for each in predictions]
         assert all(part.min() >= 0 and part.max() <= CAP * GRID for part in parts)
-        wanted = RULES[rule](predictions)
+        wanted = scores(rule, Evidence(predictions))
         # Each number is rounded to half a step; `hard` rounds votes to 2^-20 besides.
         assert np.abs(scores_of(summed(parts), GRID) - wanted).max() <= count / 2 / GRID + 1e-5
 
@@ -140,6 +140,11 @@ class TestContributions:
         steps = whole_steps(contribution(made, rule), GRID)
         apart = steps[:, np.newaxis, :] - steps[np.newaxis, :, :]
         assert (apart.astype(object) ** 2).sum(axis=-1).max() <= 2 * GRID**2 + 2
+
+    def test_a_participant_weighs_by_its_part_of_the_largest_size(self) -> None:
+        prediction = np.array([[1.0, 0.0]])
+        assert contribution(prediction, "competence_entropy", 0.25).tolist() == [[0.25, 0.0, 0.25]]
+        assert contribution(prediction, "entropy", 0.25).tolist() == [[1.0, 0.0, 1.0]]
 
     def test_what_is_beyond_the_cap_is_cut_to_it_as_an_integer(self) -> None:
         steps = whole_steps(np.array([[1.7, -0.2, CAP]]), GRID)
