@@ -28,6 +28,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run it; the exit code of what is wrong with the traces, else 0."""
     asked = _arguments(words)
     console = Console(width=None if sys.stdout.isatty() else 200)
+    if asked.json is not None and not asked.json.parent.is_dir():
+        print(f"bench.utility: --json: there is no folder {asked.json.parent}", file=sys.stderr)
+        return 3
     try:
         traces = read_folder(asked.traces)
     except FiStreamError as error:

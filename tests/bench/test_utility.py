@@ -113,5 +113,8 @@ def test_the_command_writes_a_line_for_each_rule_and_trace(
 def test_a_bad_folder_ends_the_command_with_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    nowhere = tmp_path / "nowhere" / "found.json"
+    assert main(["--traces", str(tmp_path), "--json", str(nowhere)]) == 3
+    assert "there is no folder" in capsys.readouterr().err
     assert main(["--traces", str(tmp_path)]) == 3
     assert "no file *.npz" in capsys.readouterr().err
