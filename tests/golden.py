@@ -45,6 +45,7 @@ from fi_stream.events.payloads import (
     response_length,
 )
 from fi_stream.events.refusals import Reason, Refusal
+from fi_stream.events.roster import clear_roster, decode_roster
 from fi_stream.events.sums import (
     Chosen,
     HalfPayload,
@@ -56,7 +57,7 @@ from fi_stream.events.tensors import Datatype, Tensor, to_array, to_tensor
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.policy import Policy, Protection, SecaggPolicy
 from fi_stream.federation.roster import Member, Role, Roster
-from fi_stream.federation.rosters import Rosters
+from fi_stream.federation.rosters import Published, Rosters
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.sealing.audiences import use_of
 from fi_stream.sealing.epochs import new_epoch
@@ -64,6 +65,7 @@ from fi_stream.sealing.gate import Gate, Verified
 from fi_stream.sealing.identity import Identities, Identity
 from fi_stream.sealing.keyring import Keyring
 from fi_stream.sealing.keys import ContentKey
+from fi_stream.sealing.published import RosterKey, read_roster
 from fi_stream.sealing.seeds import open_seed, seal_seed
 from fi_stream.secagg.sets import set_digest
 from fi_stream.transport.port import Partition, Record
@@ -131,6 +133,7 @@ EPOCHS: dict[str, tuple[str, Purpose, str]] = {
 GRANTS = [f"grant-{epoch}" for epoch in EPOCHS]
 SEED = bytes(range(32))
 LETTER = "dead-letter"
+ROSTER = "roster"
 
 
 def seed(member: str, key: str, size: int) -> bytes:
@@ -161,6 +164,17 @@ def federation() -> Federation:
     return Federation(
         name="golden", task=task, policy=policy, roster=Roster(version=3, members=members)
     )
+
+
+def roster_key() -> RosterKey:
+    key = Ed25519PrivateKey.from_private_bytes(seed("golden", "ed25519-roster", 32))
+    return RosterKey("golden", key)
+
+
+def published() -> Published:
+    """The golden roster again: Ed25519 draws nothing, so it is the same to the byte."""
+    one = federation().model_copy(update={"signing_key": roster_key().public})
+    return roster_key().publish(one, BrokerMillis(MADE + 60_000))
 
 
 def bytes_of(name: str) -> bytes:
@@ -213,6 +227,17 @@ def readable_grant(name: str) -> dict[str, object]:
     decoded = decode_grant(bytes_of(name))
     assert not isinstance(decoded, Refusal), decoded
     return dict(clear_grant(decoded[1]))
+
+
+def readable_roster() -> dict[str, object]:
+    base = published().federation
+    assert base.signing_key is not None
+    read = read_roster(bytes_of(ROSTER), base)
+    assert not isinstance(read, Refusal), read
+    decoded = decode_roster(bytes_of(ROSTER))
+    assert not isinstance(decoded, Refusal), decoded
+    fields = {k: _plain(v) for k, v in clear_roster(decoded[1]).items()}
+    return {**fields, "signing_key": base.signing_key.hex()}
 
 
 def readable_letter() -> dict[str, object]:
@@ -308,6 +333,7 @@ def _make() -> dict[str, bytes]:
     made |= _relayed(epochs, ask.model_copy(update={"protection": "blind"}), query.digest)
     made |= _secure_sum(epochs, ask.model_copy(update={"protection": "secagg"}), query.digest)
     made[LETTER] = encode_letter(letter())
+    made[ROSTER] = published().value
     return made
 
 
@@ -404,6 +430,8 @@ def main() -> None:
     for name in fresh:
         if name == LETTER:
             _write_json(name, readable_letter())
+        elif name == ROSTER:
+            _write_json(name, readable_roster())
         elif name in GRANTS:
             _write_json(name, readable_grant(name))
         else:

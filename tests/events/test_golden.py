@@ -47,6 +47,11 @@ def test_a_golden_dead_letter_says_what_it_always_did_and_is_still_written_so() 
     assert encode_letter(golden.letter()) == golden.bytes_of(golden.LETTER)
 
 
+def test_a_golden_roster_says_what_it_always_did_and_is_still_written_so() -> None:
+    assert golden.readable_roster() == golden.expected(golden.ROSTER)
+    assert golden.published().value == golden.bytes_of(golden.ROSTER)
+
+
 def test_the_golden_task_has_the_hash_that_it_always_had() -> None:
     """It travels in every header: another hash is another federation."""
     assert golden.federation().task.hash.hex() == golden.expected("keys")["task_hash"]
@@ -80,7 +85,7 @@ def test_a_golden_share_opens_to_the_seed_that_it_always_did() -> None:
 
 
 def test_no_golden_file_is_forgotten() -> None:
-    names = {*golden.EVENTS, *golden.GRANTS, golden.LETTER}
+    names = {*golden.EVENTS, *golden.GRANTS, golden.LETTER, golden.ROSTER}
     assert {path.name.removesuffix(".v1.bin") for path in golden.FOLDER.glob("*.bin")} == names
     described = {path.name.removesuffix(".v1.json") for path in golden.FOLDER.glob("*.json")}
     assert described == names | {"keys"}
