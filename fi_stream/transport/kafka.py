@@ -75,7 +75,8 @@ class KafkaTransport:
         bootstrap = self.connection.bootstrap
         self._watch = Watch(self._producer.client, self._clock, bootstrap, self._came_back)
         try:
-            self.embedded = is_embedded((await self._describe([])).cluster)
+            cluster = (await self.patiently(partial(self._describe, []))).cluster
+            self.embedded = is_embedded(cluster)
         except BaseException:
             await _stop(self._producer)
             raise

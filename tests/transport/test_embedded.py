@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from fi_stream.transport.embedded import NOTICE, EmbeddedBroker
 from fi_stream.transport.kafka import KafkaTransport
 from fi_stream.transport.port import Assigned, Partition, Start
 from fi_stream.transport.topics import verify
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaProducer
 
 COMMAND = [sys.executable, "-c", "from fi_stream.cli import main; main()", "broker"]
 
@@ -93,6 +97,23 @@ def test_the_command_says_its_address_first_and_what_it_is_for_and_stops_in_good
     assert process.returncode == 0
     assert NOTICE in errors
     assert "Traceback" not in errors
+
+
+async def test_a_transport_waits_for_a_broker_that_goes_away_as_it_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with EmbeddedBroker() as broker:
+        connect = KafkaTransport._connect
+
+        async def then_away(transport: KafkaTransport) -> AIOKafkaProducer:
+            producer = await connect(transport)
+            broker.go_down()
+            asyncio.get_running_loop().call_later(1.0, broker.come_up)
+            return producer
+
+        monkeypatch.setattr(KafkaTransport, "_connect", then_away)
+        async with KafkaTransport(Connection.to(broker.bootstrap), SystemClock(), 20) as transport:
+            assert transport.embedded
 
 
 async def test_the_check_of_topics_waits_for_a_broker_that_went_away_after_it_was_found() -> None:
