@@ -53,7 +53,7 @@ async def asked_all_along(
                 await asyncio.sleep(0.03)
             for row, future in waiting:
                 result = await future
-                assert result.labels == names_of(row)
+                assert result.labels == names_of(row), result
                 results.append(result)
 
     asking = asyncio.create_task(keep_asking())

@@ -13,8 +13,8 @@ from fi_stream.transport.apache import missing
 
 ROOT = Path(__file__).parents[2]
 SCHEDULES = 15
-SUMS = 5
-BLIND = 4
+SUMS = 3
+BLIND = 2
 
 pytestmark = [
     pytest.mark.kafka,

@@ -294,7 +294,7 @@ async def test_other_keys_of_a_client_do_not_renew_its_budget(build: Callable[..
     federation = with_keys(stage.federation, new.card(), revoked=True)
     (stage.directory / "federation.toml").write_text(federation_toml(federation))
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
-        result = await client.ask(rows(1))
+        result = await client.ask(rows(1), deadline=5.0)
         assert result.missing == dict.fromkeys(EVERYONE[1:], "over_budget")
 
 

@@ -83,7 +83,7 @@ async def test_a_revoked_member_counts_before_its_moment_and_never_after(
 ) -> None:
     stage = build()
     following = without_member(stage.federation, "p3", revoked=True)
-    async with stage.running(*EVERYONE) as running, asked_all_along(stage, 2.5) as results:
+    async with stage.running(*EVERYONE) as running, asked_all_along(stage, 4.0) as results:
         moment = await publish(stage, following)
         await past(stage, moment)
         # Its process is told to go; whoever has its keys goes on, and is not heard.
