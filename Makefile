@@ -30,17 +30,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/fi-stream demo $(ARGS)
 
-# Most tests wait, for brokers and for processes: two halves at once take two cores half the time.
-HALF := tests/bench tests/compose tests/demo tests/docs tests/load tests/privacy
 test: $(STAMP)
-ifdef ARGS
-	@$(BIN)/python -m pytest $(ARGS)
-else
-	@half=$$(mktemp); $(BIN)/python -m pytest $(HALF) >$$half 2>&1 & first=$$!; \
-	trap 'kill $$first; exit 130' INT TERM; \
-	$(BIN)/python -m pytest tests $(HALF:%=--ignore=%); rest=$$?; \
-	wait $$first; code=$$?; cat $$half; rm -f $$half; exit $$((code | rest))
-endif
+	@$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/halves.py)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
