@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-HALF = ("bench", "compose", "demo", "docs", "load", "privacy")
+HALF = ("bench", "cli", "compose", "demo", "docs", "load", "privacy", "transport")
 """The folders of the half that is shown when the other one is over."""
 
 

@@ -139,9 +139,12 @@ class Joining:
         if self.catching_up:
             return  # the past is old, however quickly it is read
         now, moment = self._seat.clock.now(), self._seat.clock.monotonic()
+        limits = self._seat.federation.policy.limits
+        longest = limits.max_deadline_ms + limits.max_skew_ms
         first = {record.source: record.at for record in reversed(records)}
         for source, at in first.items():
-            self._backlogs[source].read(now - at, moment)
+            if now - at <= longest:  # else a clock has stepped, or nobody waits for it any more
+                self._backlogs[source].read(now - at, moment)
         self._late = max((each.late(moment) for each in self._backlogs.values()), default=0)
 
     def _too_far_behind(self, ask: Ask) -> Refusal | None:

@@ -246,6 +246,12 @@ def test_a_backlog_is_forgotten_when_nothing_is_left_of_it() -> None:
     assert desk.take(desk.query(deadline=100).record) == []
 
 
+def test_a_clock_that_stepped_is_no_backlog() -> None:
+    desk = Desk()
+    fall_behind(desk, 40_000)  # no deadline is so far away
+    assert desk.take(desk.query(deadline=100).record) == []
+
+
 def test_what_is_read_again_is_no_backlog() -> None:
     desk = Desk()
     fall_behind(desk, 200)
