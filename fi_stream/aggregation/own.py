@@ -30,7 +30,7 @@ def own_rule(reference: str) -> Callable[[Stack], Scores]:
     module_name, _, name = reference.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except Exception as error:  # a federation's own code may raise anything
         raise ConfigError(
             f"rule {reference!r}: module {module_name!r} cannot be imported: "
             f"{type(error).__name__}: {error}. Install it where the rule is decided."
@@ -44,7 +44,7 @@ def own_rule(reference: str) -> Callable[[Stack], Scores]:
         )
     try:
         broken = broken_laws(rule)
-    except Exception as error:
+    except Exception as error:  # as above
         raise ConfigError(
             f"rule {reference!r} fails: {type(error).__name__}: {error}. Try it with "
             "`fi_stream.aggregation.contract.broken_laws`."

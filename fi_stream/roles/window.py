@@ -50,7 +50,7 @@ class Window:
             self._size = min(self._widest, self._size + 1 / self._size * SMALLEST)
 
     def overloaded(self, number: int, still_open: int) -> None:
-        """A query had none in time, or was rejected because there was no room."""
+        """A query was rejected, or nothing was decided, because there was no room."""
         if number > self._known_until:
             self._known_until = self._asked
             self._size = max(SMALLEST, min(self._size, still_open) * _LESS)
