@@ -60,9 +60,13 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class _Stock:
-    """Of one kind: what is there, how much is to be there, and for how many somebody waits."""
+    """Of one kind: what is there, how much is to be there, and for how many somebody waits.
+
+    `filled` is whether as much was there as is to be, since that last changed.
+    """
 
     ahead: int
+    filled: bool = False
     there: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     asked: int = 0
     wanted: int = 0
@@ -116,8 +120,10 @@ class NoiseProcess:
             if waits:
                 stock.wanted = 0
             taken, stock.there = stock.there[:count], stock.there[count:]
-            if count and len(stock.there) < stock.ahead // 4:
+            if stock.filled and len(stock.there) < stock.ahead // 4:
+                # Not while it is filled at first: each early answer would make it larger.
                 stock.ahead = min(2 * stock.ahead, _MOST_AHEAD[type(kind)])
+                stock.filled = False
             if len(stock.there) < stock.ahead:
                 self._changed.notify_all()
             lived = self._lived
@@ -199,6 +205,7 @@ class NoiseProcess:
                 self._alive = self._lived = True
                 stock.there = np.concatenate([stock.there, numbers])
                 stock.arrivals += 1
+                stock.filled = stock.filled or len(stock.there) >= stock.ahead
                 self._changed.notify_all()
 
     def _lacking(self) -> tuple[Kind, _Stock, int] | None:

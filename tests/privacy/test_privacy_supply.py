@@ -105,6 +105,14 @@ def test_more_than_is_in_stock_is_waited_for_and_not_drawn_here(
     assert heard.here == 0
 
 
+def test_what_is_taken_before_the_stock_is_there_does_not_make_it_larger(
+    supply: NoiseProcess,
+) -> None:
+    for _ in range(20):
+        supply.take(WIDE, 10)
+    assert supply._stocks[WIDE].ahead == 8_192
+
+
 def test_a_stock_that_runs_low_grows_and_one_that_does_not_stays(supply: NoiseProcess) -> None:
     in_stock(supply, WIDE, 8_000)
     supply.take(WIDE, 100)
