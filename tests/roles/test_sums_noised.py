@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from stage import names_of, rows
 
@@ -37,19 +38,27 @@ def gaussian(epsilon: float, budget: float) -> str:
 async def test_a_sum_says_its_noise_of_whom_it_depends_and_what_it_cost(
     build: Callable[..., Stage],
 ) -> None:
-    stage, asked = build(privacy=gaussian(20.0, 200.0), policy=POLICY), rows(1)
+    stage = build(privacy=gaussian(20.0, 200.0), policy=POLICY)
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
-        first = (await client.ask(asked, deadline=5.0)).guarantee
-        second = await client.ask(asked, deadline=5.0)
+        first = (await client.ask(rows(1), deadline=5.0)).guarantee
+        second = (await client.ask(rows(1), deadline=5.0)).guarantee
     assert first is not None
-    assert second.guarantee is not None
+    assert second is not None
     assert first.mechanism == "gaussian"
     assert first.epsilon_query == pytest.approx(16.0, rel=1e-6)
     assert first.honest == 2
-    assert second.guarantee.epsilon_total > 16.5
+    assert second.epsilon_total > 16.5
     assert "at least 2 contributors are honest" in first.sentence
     assert "the leader and the helper, each alone, see nothing" in first.sentence
-    assert second.labels == names_of(asked)
+
+
+async def test_a_sum_under_little_noise_has_the_right_labels(build: Callable[..., Stage]) -> None:
+    little = SecaggPolicy(k_min=3, colluders=1, epsilon=32.0, delta=1e-5)
+    stage = build(privacy=gaussian(32.0, 1000.0), policy={**POLICY, "secagg": little})
+    drawn = 9 * np.eye(3, 4, dtype=np.float32)
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        result = await client.ask(drawn, deadline=5.0)
+    assert result.labels == names_of(drawn)  # six standard deviations of the noise apart
 
 
 async def test_a_spent_budget_leaves_the_sum_to_the_others_or_to_nobody(
