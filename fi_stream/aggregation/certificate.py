@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fi_stream.aggregation.competence import DENSITY_CAP, ENERGY_CAP
-from fi_stream.aggregation.evidence import WEIGHTED, Evidence, weights
+from fi_stream.aggregation.evidence import SIZED, STANDING, WEIGHTED, Evidence, weights
 from fi_stream.aggregation.stacks import shares, total
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ _OWN_CAPS: Final = {
 }
 """The most that a participant can make of the weight that it sets itself."""
 
-_SIZED: Final = frozenset({"competence_entropy", "competence_energy", "competence_density"})
 _ROUNDING: Final = 2.0**-18
 """More than all rounding, in parts of the largest cap; `early` says why for votes."""
 
@@ -116,8 +115,8 @@ def _parts(rule: str, evidence: Evidence) -> tuple[Stack, Weights] | None:
         return votes, np.ones(predictions.shape[:2])
     if rule not in _OWN_CAPS or rule not in WEIGHTED:
         return None
-    sizes = evidence.sizes if rule in _SIZED else None
-    standing = evidence.standing if rule in _SIZED - {"competence_entropy"} else None
+    sizes = evidence.sizes if rule in SIZED else None
+    standing = evidence.standing if rule in SIZED & STANDING else None
     caps = _OWN_CAPS[rule] * evidence.product(sizes, standing)
     return predictions * weights(rule, evidence)[..., np.newaxis], caps
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fi_stream.aggregation.certificate import VOTES, certify
-from fi_stream.aggregation.evidence import Evidence, scores
+from fi_stream.aggregation.evidence import NAMES, OWN, SIZED, STANDING, Evidence, scores
 from fi_stream.aggregation.rules import rule
 from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
 from fi_stream.aggregation.ties import labels_of
@@ -24,29 +24,28 @@ if TYPE_CHECKING:
     from fi_stream.values import MemberId
 
 
-SIZED = frozenset({"competence_entropy"})
-"""The rules that weigh by size, and need nothing else that answers do not carry."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
     """The answers that count for one query.
 
     `digest` is the SHA-256 of the query's event. `answers` holds at least one prediction, all
-    [rows, classes] of float64; labels come in through `one_hot`. `sizes` is of members, whether
-    they answered or not; who is not in it counts as 1.
+    [rows, classes] of float64; labels come in through `one_hot`. `sizes`, `own` ([rows] each) and
+    `standing` are the parts of `Evidence`, by member; who is not in one counts as 1 there.
     """
 
     digest: bytes
     rule: str
     answers: Mapping[MemberId, NDArray[np.float64]]
     sizes: Mapping[MemberId, float] = field(default_factory=dict)
+    own: Mapping[MemberId, NDArray[np.float64]] = field(default_factory=dict)
+    standing: Mapping[MemberId, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, asked: Asked, answers: Mapping[MemberId, Given]) -> Gathered:
         """The predictions among what was given to a query."""
         predictions = {m: g.prediction for m, g in answers.items() if g.prediction is not None}
-        return cls(asked.digest, asked.ask.rule, predictions, asked.sizes)
+        own = {m: g.own for m, g in answers.items() if g.own is not None}
+        return cls(asked.digest, asked.ask.rule, predictions, asked.sizes, own)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,15 +114,29 @@ def scored(queries: Sequence[Gathered]) -> Iterator[Scored]:
     for (name, _, _), indices in groups.items():
         group = [queries[index] for index in indices]
         rows = [next(iter(query.answers.values())).shape[0] for query in group]
-        evidence = Evidence(stacked(group), sizes=_sizes(group, rows) if name in SIZED else None)
-        made = rule(name)(evidence.predictions) if name not in SIZED else scores(name, evidence)
+        evidence = Evidence(
+            stacked(group),
+            sizes=_per_row(group, rows, [q.sizes for q in group]) if name in SIZED else None,
+            own=_per_row(group, rows, [q.own for q in group]) if name in OWN else None,
+            standing=_per_row(group, rows, [q.standing for q in group])
+            if name in STANDING
+            else None,
+        )
+        made = scores(name, evidence) if name in NAMES else rule(name)(evidence.predictions)
         yield Scored(indices, rows, made, evidence)
 
 
-def _sizes(queries: Sequence[Gathered], rows: Sequence[int]) -> NDArray[np.float64]:
-    """The size of each participant at each row, as `stacked` has them: [participants, rows]."""
-    found = [[query.sizes.get(m, 1.0) for m in sorted(query.answers)] for query in queries]
-    return np.repeat(np.array(found).T, rows, axis=1)
+def _per_row(
+    queries: Sequence[Gathered],
+    rows: Sequence[int],
+    given: Sequence[Mapping[MemberId, float] | Mapping[MemberId, NDArray[np.float64]]],
+) -> NDArray[np.float64]:
+    """Numbers by member at each row, as `stacked` has predictions: [participants, rows]."""
+    parts = [
+        [np.broadcast_to(one.get(member, 1.0), count) for member in sorted(query.answers)]
+        for query, count, one in zip(queries, rows, given, strict=True)
+    ]
+    return np.concatenate([np.stack(part) for part in parts], axis=1)
 
 
 def _certified(name: str, evidence: Evidence) -> NDArray[np.int64]:

@@ -129,6 +129,18 @@ WEIGHTED: MappingProxyType[str, Weighing] = MappingProxyType(
 )
 """The rules that are sums of weighted predictions, and their weights."""
 
+SIZED = frozenset({"competence_entropy", "competence_energy", "competence_density"})
+"""The rules that weigh by size."""
+
+AUGMENTED = frozenset({"tta_mean", "tta_l2", "tta_cosine", "tta_kl", "tta_js"})
+"""The rules by which a participant asks its model several forms of each query."""
+
+OWN = frozenset({"competence_energy", "competence_density", *AUGMENTED - {"tta_mean"}})
+"""The rules that read a weight which the participant computed, and which its answer carries."""
+
+STANDING = frozenset({"spectral", "hybrid", "competence_density"})
+"""The rules that read what was learnt of a participant from past queries."""
+
 CLAIMED = frozenset(
     {
         "entropy",

@@ -74,6 +74,7 @@ class Given:
 
     Where only the client that asked may read it, `relayed` is its event as it came, and `unread`
     says that its header calls it an answer. Under `secagg` a `half` is in the prediction's place.
+    `own` is the weight of each row, [rows], that the participant computed for rules that read it.
     """
 
     answered: Answered
@@ -85,6 +86,7 @@ class Given:
     relayed: bytes | None = None
     unread: bool = False
     half: Half | None = None
+    own: NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def counts(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fi_stream.aggregation.evaluate import SIZED
+from fi_stream.aggregation.evidence import SIZED
 from fi_stream.aggregation.rules import entropy_weights
 
 if TYPE_CHECKING:

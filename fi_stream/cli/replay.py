@@ -52,13 +52,12 @@ def replay(
 
 
 def _refuse(rules: list[str], only: frozenset[str] | None, known: set[str]) -> None:
-    from fi_stream.aggregation.evaluate import SIZED
-    from fi_stream.aggregation.evidence import WEIGHTED
+    from fi_stream.aggregation.evidence import OWN, SIZED, WEIGHTED
     from fi_stream.aggregation.rules import RULES, rule
     from fi_stream.errors import ConfigError
 
     for name in rules:
-        if name in SIZED:
+        if name in SIZED - OWN:
             continue
         if name in WEIGHTED and name not in RULES:
             raise ConfigError(

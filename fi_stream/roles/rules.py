@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fi_stream.aggregation.evaluate import SIZED
+from fi_stream.aggregation.evidence import SIZED
 from fi_stream.aggregation.own import is_own, own_rule
 from fi_stream.aggregation.robust import refuse_trim
 from fi_stream.federation.policy import Protection
