@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fi_stream.aggregation.facts import Asked, Given
+    from fi_stream.aggregation.facts import Asked, Given, Settled
     from fi_stream.aggregation.rules import Scores, Stack
     from fi_stream.values import MemberId
 
@@ -46,6 +46,12 @@ class Gathered:
         predictions = {m: g.prediction for m, g in answers.items() if g.prediction is not None}
         own = {m: g.own for m, g in answers.items() if g.own is not None}
         return cls(asked.digest, asked.ask.rule, predictions, asked.sizes, own)
+
+    @classmethod
+    def of_settled(cls, one: Settled) -> Gathered:
+        """The same of a settled query, with what a window of past queries added to it."""
+        found = cls.of(one.asked, one.answers)
+        return replace(found, rule=one.rule or found.rule, standing=one.standing)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

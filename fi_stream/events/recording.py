@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from annotated_types import Ge, Le, Len
+from pydantic import FiniteFloat
 
 from fi_stream.events.codec import SEALED_ENTRIES, pack, unpack
 from fi_stream.events.header import Ask
@@ -38,7 +39,9 @@ class Head(Value):
 class RecordedAnswer(Value):
     """One participant's answer as a rule reads it: FP64 [rows, classes], appended at `at`.
 
-    `size` is how many training examples of it were believed, if it said.
+    `size` is how many training examples of it were believed, if it said. `own` is FP64 [rows], the
+    weights that its answer carried, and `standing` what was learnt of it from past queries: both
+    where there were any, and whatever the rule reads.
     """
 
     member: MemberId
@@ -46,6 +49,8 @@ class RecordedAnswer(Value):
     at: Counter
     prediction: Tensor
     size: Annotated[float, Ge(0), Le(2**53)] | None = None
+    own: Tensor | None = None
+    standing: Annotated[FiniteFloat, Ge(0)] | None = None
 
 
 class Recorded(Value):
