@@ -20,7 +20,7 @@ def test_every_rule_has_its_line() -> None:
 def test_every_rule_but_those_of_forms_is_measured() -> None:
     (measured,) = tables(section(TEXT, "What they reach"))
     expected = {name for name in NAMES if not name.startswith("tta_")}
-    assert set(column(measured, "rule")) == expected | {"best_single", "hard_first_class"}
+    assert set(column(measured, "rule")) == expected | {"best_single", "hard_drawn"}
 
 
 def test_the_rules_by_which_a_participant_weighs_itself_are_those_of_the_code() -> None:
