@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fi_stream.aggregation.competence import DENSITY_CAP, ENERGY_CAP
-from fi_stream.aggregation.evidence import SIZED, STANDING, WEIGHTED, Evidence, weights
+from fi_stream.aggregation.evidence import OWN_CAPS, SIZED, STANDING, WEIGHTED, Evidence, weights
 from fi_stream.aggregation.stacks import shares, total
 
 if TYPE_CHECKING:
@@ -22,17 +21,12 @@ if TYPE_CHECKING:
 
 VOTES = "hard"
 
-_OWN_CAPS: Final = {
+_CAPS: Final = {
     "soft": 1.0,
     "entropy": 1.0,
     "competence_entropy": 1.0,
-    "competence_energy": ENERGY_CAP,
-    "competence_density": DENSITY_CAP,
     "tta_mean": 1.0,
-    "tta_l2": 1.0,
-    "tta_cosine": 1.0,
-    "tta_kl": 1.0,
-    "tta_js": 1.0,
+    **OWN_CAPS,
 }
 """The most that a participant can make of the weight that it sets itself."""
 
@@ -113,11 +107,11 @@ def _parts(rule: str, evidence: Evidence) -> tuple[Stack, Weights] | None:
         best = predictions == predictions.max(axis=-1, keepdims=True)
         votes = best / best.sum(axis=-1, keepdims=True)
         return votes, np.ones(predictions.shape[:2])
-    if rule not in _OWN_CAPS or rule not in WEIGHTED:
+    if rule not in _CAPS or rule not in WEIGHTED:
         return None
     sizes = evidence.sizes if rule in SIZED else None
     standing = evidence.standing if rule in SIZED & STANDING else None
-    caps = _OWN_CAPS[rule] * evidence.product(sizes, standing)
+    caps = _CAPS[rule] * evidence.product(sizes, standing)
     return predictions * weights(rule, evidence)[..., np.newaxis], caps
 
 

@@ -49,7 +49,7 @@ class Asked:
 class Answered:
     """Who answered which query event, and where and when the broker appended that.
 
-    `rows` and `protection` are of the query, as the answer's own header says.
+    `rows`, `protection` and `rule` are of the query, as the answer's own header says.
     """
 
     member: MemberId
@@ -58,6 +58,7 @@ class Answered:
     offset: int = 0
     rows: int = 1
     protection: Protection = Protection.TRUSTED
+    rule: str = "soft"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

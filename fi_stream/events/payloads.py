@@ -20,6 +20,9 @@ _Code = Annotated[int, Ge(1), Le(2**15)]
 _Millis = Annotated[int, Ge(0), Le(2**31 - 1)]
 _Epsilon = Annotated[FiniteFloat, Ge(0)]
 
+WEIGHT = "weight"
+"""The second tensor of an answer to a rule that reads the participant's own weight of each row."""
+
 _FRAME_STEP = 64
 _RESPONSE_ROOM = 512
 
@@ -56,6 +59,7 @@ class Noise(Value):
 class Answer(Value):
     """A participant's prediction in the federation's form.
 
+    `outputs` is the prediction, and FP64 [rows] named `weight` where the query's rule reads one.
     `scale` is the number of integer steps in 1.0 when the prediction is integers on a grid.
     """
 

@@ -12,7 +12,7 @@ from pydantic import StringConstraints, model_validator
 from fi_stream.events.envelope import event_bytes
 from fi_stream.events.payloads import framed_length, response_length
 from fi_stream.events.tensors import Datatype
-from fi_stream.federation.policy import Policy, Protection
+from fi_stream.federation.policy import Form, Policy, Protection
 from fi_stream.federation.roster import Card, Member, PublicKey, Role, Roster
 from fi_stream.federation.settings import Settings, refuse
 from fi_stream.federation.task import Task
@@ -88,9 +88,14 @@ class Federation(Settings):
         """The protection of a query that names none."""
         return self.policy.protections[0]
 
+    @property
+    def answer_width(self) -> int:
+        """How many numbers a row of an answer has at most: one weight beside probabilities."""
+        return len(self.task.classes) + (self.policy.form is Form.PROBABILITIES)
+
     def response_bytes(self, rows: int) -> int:
         """The most that a whole response event of so many rows takes."""
-        payload = framed_length(response_length(rows, len(self.task.classes)))
+        payload = framed_length(response_length(rows, self.answer_width))
         return event_bytes(payload, 1 + len(self.aggregators))
 
     def member(self, member_id: str) -> Member | None:

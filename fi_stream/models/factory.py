@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fi_stream.federation.task import Task
-    from fi_stream.models.port import Inputs, Model, Source
+    from fi_stream.models.port import Features, Forms, Inputs, Model, Source
 
 
 @dataclass(frozen=True, slots=True)
 class _Called:
-    """A plain callable, or another object's `predict`."""
+    """A plain callable, or another object's `predict` and what else it can do."""
 
     call: Callable[[Inputs], NDArray[Any]]
     version: str
+    features: Features | None = None
+    forms: Forms | None = None
 
     def predict(self, inputs: Inputs) -> NDArray[Any]:
         return self.call(inputs)
@@ -37,7 +39,8 @@ class _Called:
 def load_factory(reference: str, source: Source, task: Task, directory: Path) -> Model:
     """Import the module and call the callable, without arguments; it returns the model.
 
-    It may return an object with `predict(inputs)`, a `torch.nn.Module` (called with one tensor an
+    It may return an object with `predict(inputs)`, and `features` and `forms` if it likes (see
+    `port.Model`), a `torch.nn.Module` (called with one tensor an
     input, in the task's order), or any callable of the inputs. The directory comes first on
     `sys.path`, while the module is imported and the callable runs.
 
@@ -61,8 +64,10 @@ def load_factory(reference: str, source: Source, task: Task, directory: Path) ->
 def _behind_port(made: Any, source: Source, task: Task, version: str, what: str) -> Model:
     torch = sys.modules.get("torch")  # only the member's module decides whether torch is loaded
     predict = getattr(made, "predict", None)
+    more: dict[str, Any] = {}
     if callable(predict):
         call = predict
+        more = {name: getattr(made, name, None) for name in ("features", "forms")}
     elif torch is not None and isinstance(made, torch.nn.Module):
         return _torch_model(torch, made, source, task, version)
     elif callable(made):
@@ -77,7 +82,7 @@ def _behind_port(made: Any, source: Source, task: Task, version: str, what: str)
             f"{what} returned no torch.nn.Module, so `device` under [model] has no meaning: "
             "remove it, and place the model in the factory."
         )
-    return _Called(call, version)
+    return _Called(call, version, **{k: v for k, v in more.items() if callable(v)})
 
 
 def _torch_model(

@@ -35,6 +35,9 @@ class Allowed(NamedTuple):
 _ONE_BY_ONE = (Protection.TRUSTED, Protection.BLIND)
 """Whoever decides reads each answer: the aggregator, or the client."""
 
+_COMPETENCE = ("competence_entropy", "competence_energy", "competence_density")
+_AUGMENTED = ("tta_mean", "tta_l2", "tta_cosine", "tta_kl", "tta_js")
+
 TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.NONE,
@@ -48,7 +51,8 @@ TABLE: tuple[Allowed, ...] = (
             "median",
             "trimmed_mean",
             "geometric_median",
-            "competence_entropy",
+            *_COMPETENCE,
+            *_AUGMENTED,
         ),
         _ONE_BY_ONE,
         "exact probabilities can be read in every way",
@@ -57,7 +61,7 @@ TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.NONE,
         Form.PROBABILITIES,
-        ("soft", "hard", "entropy", "competence_entropy"),
+        ("soft", "hard", "entropy", *_COMPETENCE, *_AUGMENTED),
         (Protection.SECAGG,),
         "each participant can weigh its own exact probabilities before they are added up, and "
         "only the sum is read",
@@ -97,7 +101,7 @@ TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.GAUSSIAN,
         Form.PROBABILITIES,
-        ("soft", "hard", "entropy", "competence_entropy"),
+        ("soft", "hard", "entropy", *_COMPETENCE, *_AUGMENTED),
         (Protection.SECAGG,),
         "each participant weighs its probabilities before it adds its part of the noise, and only "
         "the sum is read",

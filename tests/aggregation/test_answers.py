@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,12 +12,16 @@ from hypothesis.extra.numpy import arrays
 from members import abstain_payload, answer_payload, cast, reply
 
 from fi_stream.aggregation.answers import open_response, prediction_of
+from fi_stream.aggregation.competence import DENSITY_CAP
 from fi_stream.events.codec import pack
 from fi_stream.events.payloads import Abstain, Answer, Noise, frame
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import Datatype, Tensor, to_tensor
 from fi_stream.federation.policy import Form
 from fi_stream.sealing.gate import Verified
+
+if TYPE_CHECKING:
+    from fi_stream.aggregation.facts import Given
 
 GOOD = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
 
@@ -188,3 +194,51 @@ def test_a_response_that_cannot_be_used_stands_as_an_abstain_with_its_reason(
     assert refusal.reason is expected
     assert given.reason is expected
     assert given.prediction is None
+
+
+WEIGHTS = np.array([0.0, 54.0])
+
+
+def weighed(rule: str, *tensors: Tensor) -> tuple[Given, Refusal | None]:
+    members = cast()
+    payload = answer_payload(answer(tensor(GOOD), *tensors))
+    value = members.epoch("p1").seal(members.ask(rows=2, rule=rule), reply("answer"), payload).value
+    heard = members.hear("response", value)
+    assert isinstance(heard, Verified)
+    return open_response(heard, reply("answer"), Form.PROBABILITIES, 3)
+
+
+def test_a_weight_is_read_beside_the_prediction_where_the_rule_wants_one() -> None:
+    given, refusal = weighed("competence_density", tensor(WEIGHTS, "weight"))
+    assert refusal is None
+    np.testing.assert_array_equal(given.prediction, GOOD)
+    np.testing.assert_array_equal(given.own, WEIGHTS)
+    assert given.answered.rule == "competence_density"
+
+
+def test_a_weight_may_be_the_cap_as_another_machine_rounds_it() -> None:
+    above = np.nextafter(np.full(2, DENSITY_CAP), np.inf)
+    given, refusal = weighed("competence_density", tensor(above, "weight"))
+    assert refusal is None
+    assert given.own.tolist() == [DENSITY_CAP] * 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "tensors", "reason"),
+    [
+        ("competence_density", (), Reason.WRONG_FORM),
+        ("soft", (tensor(WEIGHTS, "weight"),), Reason.WRONG_FORM),
+        ("competence_density", (tensor(WEIGHTS + 1, "weight"),), Reason.NOT_A_PREDICTION),
+        ("competence_density", (tensor(-WEIGHTS, "weight"),), Reason.NOT_A_PREDICTION),
+        ("competence_energy", (tensor(WEIGHTS / 7, "weight"),), Reason.NOT_A_PREDICTION),
+        ("tta_l2", (tensor(WEIGHTS / 53, "weight"),), Reason.NOT_A_PREDICTION),
+        ("tta_l2", (tensor(WEIGHTS[:, None], "weight"),), Reason.WRONG_SHAPE),
+        ("tta_l2", (tensor(np.array([0, 1]), "weight"),), Reason.WRONG_DATATYPE),
+    ],
+)
+def test_a_weight_that_is_none_is_refused_with_its_reason(
+    rule: str, tensors: tuple[Tensor, ...], reason: Reason
+) -> None:
+    given, refusal = weighed(rule, *tensors)
+    assert refusal is not None
+    assert (refusal.reason, given.reason, given.prediction) == (reason, reason, None)

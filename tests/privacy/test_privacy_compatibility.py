@@ -25,12 +25,16 @@ RULES = (
     "soft",
     "entropy",
     "competence_entropy",
+    "competence_energy",
+    "competence_density",
+    "tta_mean",
+    "tta_js",
     "consensus",
     "median",
     "mypkg:my_rule",
 )
 TRUSTED, BLIND, SECAGG = Protection.TRUSTED, Protection.BLIND, Protection.SECAGG
-SUMS = {"hard", "soft", "entropy", "competence_entropy"}
+SUMS = set(RULES) - {"consensus", "median", "mypkg:my_rule"}
 OWN = {"mypkg:my_rule"}
 VOTES = {"hard", "soft"}
 ALLOWED: dict[tuple[Mechanism, Form, Protection], set[str]] = {
@@ -211,6 +215,6 @@ def test_the_printed_table_has_every_mechanism_and_protection() -> None:
     table = as_markdown()
     for name in (*Mechanism, *Protection, *(set(RULES) - OWN), "[policy.noisy_max]"):
         assert f"`{name}`" in table
-    assert "`competence_entropy`, your own" in table
+    assert "`tta_js`, your own" in table
     assert CENTRAL.why in table
     assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from stage import names_of, rows
+from stage import names_of, rows, say_examples
 
 from fi_stream import connect
 from fi_stream.aggregation.own import own_rule
@@ -16,7 +16,6 @@ from fi_stream.aggregation.rules import RULES
 from fi_stream.cli.ask import in_words
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError
-from fi_stream.federation.files import federation_toml
 from fi_stream.federation.policy import Form, NoisyMaxPolicy, SecaggPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.roles.aggregator import run_aggregator
@@ -169,17 +168,6 @@ async def test_a_result_says_when_its_labels_withstand_fewer_than_the_policy_wan
     assert median.to_dict()["certified"] is False
     assert "NOT certain against 1 lying contributors" in in_words(median)
     assert "NOT certain" not in in_words(votes)
-
-
-def say_examples(stage: Stage, examples: dict[str, int]) -> None:
-    """Write how many examples these participants have into the federation's file."""
-    roster = stage.federation.roster
-    members = tuple(
-        each.model_copy(update={"examples": examples.get(each.id)}) for each in roster.members
-    )
-    roster = roster.model_copy(update={"members": members})
-    text = federation_toml(stage.federation.model_copy(update={"roster": roster}))
-    (stage.directory / "federation.toml").write_text(text)
 
 
 async def test_who_learnt_from_more_counts_for_more_up_to_twice_the_median(
