@@ -27,7 +27,7 @@ from fi_stream.aggregation.dawid_skene import dawid_skene
 from fi_stream.aggregation.dependence import gate
 from fi_stream.aggregation.evidence import NAMES, Evidence, scores
 from fi_stream.aggregation.spectral import confidences, spectral_weights
-from fi_stream.aggregation.windows import Windows
+from fi_stream.aggregation.windows import WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,10 +87,9 @@ def _rule(name: str) -> Cost:
 
 def _learning() -> list[Cost]:
     """What is done once a block or a window, for each of its responses; and the certificate."""
-    windows = Windows()
-    past = _evidence(windows.length)
+    past = _evidence(WINDOWS.length)
     labels = past.predictions.argmax(axis=2)
-    each = windows.block * PARTICIPANTS
+    each = WINDOWS.block * PARTICIPANTS
     ratios = density_weights(np.log(np.maximum(past.predictions[..., 0], 1e-3)))
     learnt: dict[str, Callable[[], object]] = {
         "spectral weights, a block": lambda: spectral_weights(confidences(past.predictions)),
@@ -98,7 +97,7 @@ def _learning() -> list[Cost]:
         "gate, a block": lambda: gate(labels),
     }
     found = [_of_many(what, _micros(do) / each) for what, do in learnt.items()]
-    whole = windows.length * PARTICIPANTS
+    whole = WINDOWS.length * PARTICIPANTS
     micros = _micros(lambda: dawid_skene(labels, CLASSES))
     found.append(_of_many("health, a window", micros / whole))
     return [*found, _of_a_query("certificate", lambda one: certify("entropy", one))]
