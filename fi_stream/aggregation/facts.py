@@ -104,8 +104,9 @@ class Settled:
     read. `first` is the lowest offset of its responses.
 
     The window of past queries (`window`) may add: `standing`, what it learnt of each participant;
-    `rule`, which decides in place of the one that was asked for; and `left_out`, the answers that
-    came and do not count, whose members are among the `missing`.
+    `rule`, which decides in place of the one that was asked for; `left_out`, the answers that came
+    and do not count, whose members are among the `missing`; and `share`, the most of all weight
+    that one participant may have.
     """
 
     asked: Asked
@@ -119,6 +120,7 @@ class Settled:
     standing: Mapping[MemberId, float] = field(default_factory=dict)
     rule: str | None = None
     left_out: Mapping[MemberId, Given] = field(default_factory=dict)
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -101,6 +101,7 @@ def recorded(one: Settled, payload: ResultPayload, quorum: int) -> Recorded | No
             if given.prediction is not None
         ),
         result=payload,
+        share=one.share if one.share < 1 else None,
     )
 
 
