@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fi_stream.aggregation.evidence import OWN_CAPS, SIZED, STANDING, WEIGHTED, Evidence, weights
+from fi_stream.aggregation.evidence import (
+    EQUAL,
+    OWN_CAPS,
+    SIZED,
+    STANDING,
+    WEIGHTED,
+    Evidence,
+    weights,
+)
 from fi_stream.aggregation.stacks import shares, total
 
 if TYPE_CHECKING:
@@ -49,7 +57,9 @@ class Certificate:
     weights: Weights
 
 
-def certify(rule: str, evidence: Evidence, slack: float = 0.0) -> Certificate | None:
+def certify(
+    rule: str, evidence: Evidence, slack: float = 0.0, share: float = 1.0
+) -> Certificate | None:
     """The certificate of a rule's labels.
 
     Args:
@@ -57,11 +67,15 @@ def certify(rule: str, evidence: Evidence, slack: float = 0.0) -> Certificate | 
         evidence: the contributors' answers, at least one; sizes and standing are not theirs to
             choose, predictions and own weights are.
         slack: by how much the probabilities of an answer may add up to more than 1.
+        share: the most of all weight that one contributor may have.
 
     Returns:
         None for a rule that is no sum of capped parts: nothing bounds what one can do to it, or
-        nobody has shown what does.
+        nobody has shown what does. Where weights differ and a share bounds them, one contributor
+        moves the weights of the others, too: there is none either.
     """
+    if share < 1 and rule not in EQUAL:
+        return None
     found = _parts(rule, evidence)
     if found is None:
         return None

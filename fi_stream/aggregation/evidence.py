@@ -151,19 +151,8 @@ OWN = frozenset(OWN_CAPS)
 STANDING = frozenset({"spectral", "hybrid", "competence_density"})
 """The rules that read what was learnt of a participant from past queries."""
 
-CLAIMED = frozenset(
-    {
-        "entropy",
-        "competence_entropy",
-        "competence_energy",
-        "competence_density",
-        "tta_l2",
-        "tta_cosine",
-        "tta_kl",
-        "tta_js",
-    }
-)
-"""The rules by which a participant sets its own weight: by its size, its confidence, or w."""
+EQUAL = frozenset({"hard", "soft", "tta_mean"})
+"""The rules by which all count the same, so that a cap on weights changes nothing."""
 
 NAMES = tuple(dict.fromkeys((*RULES, *WEIGHTED)))
 """Every rule there is."""

@@ -102,6 +102,11 @@ class Settled:
     `retry_ms` is what those of the `missing` said who expect to have room later. `relayed` is what
     came, answers and abstains, in order of member id, of a query whose answers only its client may
     read. `first` is the lowest offset of its responses.
+
+    The window of past queries (`window`) may add: `standing`, what it learnt of each participant;
+    `rule`, which decides in place of the one that was asked for; `left_out`, the answers that came
+    and do not count, whose members are among the `missing`; and `share`, the most of all weight
+    that one participant may have.
     """
 
     asked: Asked
@@ -112,6 +117,10 @@ class Settled:
     retry_ms: Mapping[MemberId, int] = field(default_factory=dict)
     relayed: Mapping[MemberId, bytes] = field(default_factory=dict)
     first: int | None = None
+    standing: Mapping[MemberId, float] = field(default_factory=dict)
+    rule: str | None = None
+    left_out: Mapping[MemberId, Given] = field(default_factory=dict)
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -103,7 +103,8 @@ class ResultPayload(Value):
 
     Under `blind` they are the client's to find: `responses` holds the event of each participant
     that answered or abstained, as it came, and `missing` the others. `noise` is what the aggregator
-    itself added to the votes: it counts against the client alone.
+    itself added to the votes: it counts against the client alone. `rule` is the one that decided,
+    where that is not the one that was asked for.
     """
 
     outcome: Annotated[Outcome, Field(strict=False)]
@@ -113,6 +114,7 @@ class ResultPayload(Value):
     missing: Annotated[tuple[Missing, ...], Len(0, SEALED_ENTRIES)] = ()
     responses: Annotated[tuple[bytes, ...], Len(0, SEALED_ENTRIES)] | None = None
     noise: Noise | None = None
+    rule: _Short | None = None
 
 
 def response_length(rows: int, outputs: int) -> int:

@@ -51,6 +51,8 @@ TABLE: tuple[Allowed, ...] = (
             "median",
             "trimmed_mean",
             "geometric_median",
+            "spectral",
+            "hybrid",
             *_COMPETENCE,
             *_AUGMENTED,
         ),
@@ -164,6 +166,14 @@ def refuse_privacy(policy: Policy, privacy: PrivacySection) -> str | None:
             f"mechanism {privacy.mechanism.value!r} does not go with [policy.noisy_max]: "
             f'{CENTRAL.why}. Use mechanism "none", or a policy without noisy_max.'
         )
+    noised = privacy.mechanism is not Mechanism.NONE
+    if noised and policy.gate and Protection.TRUSTED in policy.protections:
+        return (
+            f"mechanism {privacy.mechanism.value!r} does not go with gate = true under protection "
+            "'trusted': the gate learns from answers to all clients, so that a result would tell "
+            "of answers that its client's epsilon does not count. Use gate = false, protection "
+            "'blind', where each client learns from its own, or mechanism \"none\"."
+        )
     if privacy.weight_levels > 1 and "soft" not in policy.rules:
         return (
             f"weight_levels = {privacy.weight_levels} does not go with rule {_or(policy.rules)}, "
@@ -200,6 +210,12 @@ def refuse_policy(policy: Policy) -> str | None:
     """Why nobody could answer under this policy; None when some mechanism goes with all of it."""
     if policy.noisy_max is not None:
         return _refuse_central(policy)
+    if Protection.SECAGG in policy.protections and (learnt := _learnt(policy)):
+        return (
+            f"{learnt[0]} does not go with protection 'secagg': nobody sees one answer there, so "
+            f"that none can be compared or bounded. Use protections {_or(_ONE_BY_ONE)}, or remove "
+            f"{learnt[0].split()[0]}."
+        )
     for protection in policy.protections:
         lines = [
             line for line in TABLE if line.form == policy.form and protection in line.protections
@@ -241,9 +257,19 @@ def _refuse_central(policy: Policy) -> str | None:
     ]
     if policy.early_exit:
         wrong.append("early_exit = true: use false, because when a query ends would tell votes")
+    wrong += [f"{each}: remove it, because every vote counts as one" for each in _learnt(policy)]
     if not wrong:
         return None
     return f"[policy.noisy_max] does not go with {'; nor with '.join(wrong)} ({CENTRAL.why})."
+
+
+def _learnt(policy: Policy) -> list[str]:
+    """The keys of a policy that need every answer in the clear, as they are written."""
+    share = policy.weight_share
+    return [
+        *(["gate = true"] if policy.gate else []),
+        *([] if share is None else [f"weight_share = {share:g}"]),
+    ]
 
 
 def as_markdown() -> str:

@@ -178,15 +178,16 @@ class Joining:
         """
         now, touched = self._seat.clock.monotonic(), self._touched
         self._touched = {}
-        if not self._seat.federation.policy.early_exit:
-            return []
+        policy = self._seat.federation.policy
+        if not policy.early_exit or policy.gate:
+            return []  # whom the gate leaves out is known when the query is decided, not before
         found = {
             place: candidate
             for place in touched
             if place not in self._certain and (candidate := self._candidate(place)) is not None
         }
-        sure = certain(list(found.values()), noised=self._noised)
-        when = Instant(now + self._seat.federation.policy.limits.hop_ms / 1000)
+        sure = certain(list(found.values()), noised=self._noised, share=policy.weight_share)
+        when = Instant(now + policy.limits.hop_ms / 1000)
         self._certain |= {place: when for place, yes in zip(found, sure, strict=True) if yes}
         settled = []
         while (due := self.next_decision) is not None and due <= now:

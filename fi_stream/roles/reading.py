@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fi_stream.aggregation.facts import Asked
 from fi_stream.aggregation.relayed import Reading, Relayed, settle_relayed
 from fi_stream.aggregation.results import result_payloads
+from fi_stream.aggregation.window import Window
 from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.refusals import Reason, Refusal
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 
 class ResultReader:
-    """Turns verified result events of one client into results; `gate` is the client's."""
+    """Turns verified result events of one client into results; `gate` is the client's.
+
+    Under `blind` it learns from the answers that it read itself, and from no others.
+    """
 
     def __init__(self, federation: Federation, gate: Gate, tally: Tally) -> None:
         policy, self._classes = federation.policy, federation.task.classes
@@ -37,6 +41,7 @@ class ResultReader:
         self._protections = policy.protections
         self._gate = gate
         self._tally = tally
+        self._window = Window(policy)
 
     def read(
         self, event: Verified, reply: Reply, ask: Ask, latency_ms: float, *, waits: bool
@@ -79,7 +84,7 @@ class ResultReader:
             settled, refused = settle_relayed(asked, payload, relayed, self._reading)
             for refusal in refused:
                 self._tally.refused(refusal, event.record)
-            (payload,) = result_payloads([settled])
+            (payload,) = result_payloads([self._window.settle(settled)])
         result = read_result(ask, payload, self._classes, latency_ms)
         if isinstance(result, Refusal):
             return result

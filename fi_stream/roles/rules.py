@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fi_stream.aggregation.evidence import AUGMENTED, SIZED
+from fi_stream.aggregation.evidence import AUGMENTED, EQUAL, SIZED, WEIGHTED
 from fi_stream.aggregation.own import is_own, own_rule
 from fi_stream.aggregation.robust import refuse_trim
 from fi_stream.federation.member import Forms, Gives
@@ -27,6 +27,13 @@ def refuse_rules(federation: Federation) -> str | None:
         return (
             f"rule {min(wanted)!r} weighs by training examples, and nobody says how many "
             f"{', '.join(unknown)} has: write examples = ... under each participant's [[members]]"
+        )
+    share = federation.policy.weight_share
+    if share is not None and not (WEIGHTED.keys() - EQUAL) & set(federation.policy.rules):
+        return (
+            f"weight_share = {share:g} bounds nothing, because all count the same under "
+            f"{' and '.join(federation.policy.rules)}: add a rule that weighs, such as entropy, or "
+            "remove weight_share"
         )
     if "trimmed_mean" in federation.policy.rules:
         return refuse_trim(len(federation.participants))

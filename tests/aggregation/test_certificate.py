@@ -129,3 +129,28 @@ def test_rows_are_certified_as_if_each_were_alone() -> None:
 def test_only_capped_sums_are_certified(rule: str) -> None:
     found = certify(rule, Evidence(np.eye(3)[:, np.newaxis]))
     assert (found is not None) == (rule in CERTIFIED)
+
+
+@given(evidence=answers())
+@settings(max_examples=40)
+def test_under_a_bound_on_weights_only_where_all_count_the_same_there_is_a_certificate(
+    evidence: Evidence,
+) -> None:
+    for rule in CERTIFIED:
+        found, free = certify(rule, evidence, share=0.4), certify(rule, evidence)
+        if rule in {"hard", "soft", "tta_mean"}:
+            assert_array_equal(scores(rule, evidence, 0.4), scores(rule, evidence))
+            assert found is not None
+            assert free is not None
+            assert_array_equal(found.withstands, free.withstands)
+        else:
+            assert found is None
+
+
+def test_a_bound_on_weights_lets_one_contributor_move_the_weights_of_others() -> None:
+    """Why there is none: what it gains is more than its own cap."""
+    row = np.array([[[0.7, 0.3]], [[0.0, 1.0]], [[0.5, 0.5]]])
+    one = Evidence(row, sizes=np.array([[10.0], [1.0], [1.0]]))
+    other = Evidence(row, sizes=np.array([[10.0], [2.0], [1.0]]))
+    gained = scores("competence_energy", other, 0.4) - scores("competence_energy", one, 0.4)
+    assert gained[0, 0] > 0, "of a class that it gave nothing to"

@@ -31,10 +31,12 @@ RULES = (
     "tta_js",
     "consensus",
     "median",
+    "spectral",
+    "hybrid",
     "mypkg:my_rule",
 )
 TRUSTED, BLIND, SECAGG = Protection.TRUSTED, Protection.BLIND, Protection.SECAGG
-SUMS = set(RULES) - {"consensus", "median", "mypkg:my_rule"}
+SUMS = set(RULES) - {"consensus", "median", "spectral", "hybrid", "mypkg:my_rule"}
 OWN = {"mypkg:my_rule"}
 VOTES = {"hard", "soft"}
 ALLOWED: dict[tuple[Mechanism, Form, Protection], set[str]] = {
@@ -218,3 +220,30 @@ def test_the_printed_table_has_every_mechanism_and_protection() -> None:
     assert "`tta_js`, your own" in table
     assert CENTRAL.why in table
     assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("key", [{"gate": True}, {"weight_share": 0.4}])
+def test_what_needs_each_answer_in_the_clear_goes_with_trusted_and_blind_alone(
+    key: dict[str, Any],
+) -> None:
+    (name,) = key
+    for protections in ((TRUSTED,), (BLIND,), (TRUSTED, BLIND)):
+        assert refuse_policy(policy(rules=("entropy",), protections=protections, **key)) is None
+    for protections in ((SECAGG,), (TRUSTED, SECAGG)):
+        sums = refuse_policy(policy(rules=("entropy",), protections=protections, **key)) or ""
+        assert f"Use protections 'trusted' or 'blind', or remove {name}" in sums
+    central = refuse_policy(Policy(**{**CENTRAL_POLICY, **key})) or ""
+    assert f"nor with {name}" in central or f"go with {name}" in central
+    assert "remove it" in central
+
+
+def test_a_gate_that_learns_from_all_clients_does_not_go_with_noise_that_counts_each(
+    tmp_path: Path,
+) -> None:
+    labels: dict[str, Any] = {"form": Form.LABEL, "rules": ("hard",), "gate": True}
+    noised = section(Mechanism.RANDOMISED_RESPONSE, tmp_path)
+    reason = refuse_privacy(Policy(**labels, protections=(BLIND, TRUSTED)), noised) or ""
+    assert "Use gate = false, protection 'blind'" in reason
+    assert refuse_privacy(Policy(**labels, protections=(BLIND,)), noised) is None
+    exact = section(Mechanism.NONE, tmp_path)
+    assert refuse_privacy(Policy(**labels, protections=(BLIND, TRUSTED)), exact) is None

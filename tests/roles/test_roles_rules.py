@@ -106,6 +106,45 @@ async def test_trimming_that_leaves_nothing_is_refused_when_the_files_are_read(
     assert any("nothing would be left" in mistake.what for mistake in mistakes)
 
 
+async def test_a_bound_on_weights_where_all_weigh_the_same_is_refused_when_the_files_are_read(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(policy={"rules": ("soft", "hard", "median"), "weight_share": 0.5})
+    with pytest.raises(ConfigError, match=r"weight_share = 0\.5 bounds nothing"):
+        async with take_seat(Role.AGGREGATOR, stage.file("agg")):
+            pass
+
+
+async def test_nobody_has_more_of_the_weight_than_the_policy_says(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {
+        "rules": ("entropy", "soft"),
+        "protections": ("trusted", "blind"),
+        "weight_share": 0.4,
+        "early_exit": True,
+    }
+    # p1 is sure of its second class, the others of nothing much
+    stage = build(policy=policy, models={"p1": "x = 50 * x[:, [1, 0, 2]]"})
+    row = np.zeros((1, *rows(1).shape[1:]), dtype=np.float32)
+    row[0, 0] = 1.0
+    async with (
+        stage.running("agg", "p1", "p2", "p3"),
+        connect(stage.file("alice")) as client,
+    ):
+        bounded = await client.ask(row, deadline=5.0)
+        blind = await client.ask(row, deadline=5.0, protection="blind")
+        soft = await client.ask(row, deadline=5.0, rule="soft")
+    assert (bounded.outcome, blind.outcome) == ("complete", "complete")
+    likely = np.exp([1.0, 0.0, 0.0]) / np.exp([1.0, 0.0, 0.0]).sum()
+    # without the bound it had exp(0) against exp(-0.98) twice: 57 %
+    expected = 0.4 * np.array([0.0, 1.0, 0.0]) + 0.6 * likely
+    assert np.allclose(bounded.decided.scores[0], expected)
+    assert blind.decided.scores.tobytes() == bounded.decided.scores.tobytes()
+    assert bounded.decided.withstands is None
+    assert soft.decided.withstands is not None
+
+
 async def test_what_an_aggregator_records_is_decided_again_to_the_bit(
     build: Callable[..., Stage], tmp_path: Path
 ) -> None:

@@ -1,0 +1,161 @@
+"""What is learnt from past queries decides the next ones over the wire, and shows on `/metrics`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from pages import port_of, with_port
+from stage import RAISES, names_of, odd, rows
+from test_health_role import numbers
+from test_roles_rules import say_examples
+
+from fi_stream import connect
+from fi_stream.aggregation.evaluate import Gathered, evaluate
+from fi_stream.aggregation.spectral import confidences, spectral_weights
+from fi_stream.cli.ask import in_words
+from fi_stream.events.tensors import to_array
+from fi_stream.roles import vitals
+from fi_stream.roles.aggregator import run_aggregator
+from fi_stream.roles.recordings import read_recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stage import Stage
+
+    from fi_stream.events.recording import Recorded
+
+EVERYONE = ("agg", "p1", "p2", "p3", "p4")
+BOTH = ("trusted", "blind")
+AT_RANDOM = "x = 40 * np.eye(3)[np.random.default_rng(7).integers(0, 3, len(x))]"
+"""A class that has nothing to do with the row, and sure of it."""
+
+CONSTANT = "x = np.tile([9.0, 0.0, 0.0], (len(x), 1))"
+VAGUE = "x = {part} * x + {more} * np.random.default_rng(len(x)).normal(0, 1, x.shape)"
+
+
+def vague(part: float, more: float) -> str:
+    """A model that sees its rows through a fog, each in its own way."""
+    return VAGUE.format(part=part, more=more)
+
+
+def right(labels: list[str] | None, drawn: Any) -> float:
+    assert labels is not None
+    return float(np.mean(np.array(labels) == np.array(names_of(drawn))))
+
+
+def predictions(one: Recorded) -> dict[str, Any]:
+    return {each.member: np.asarray(to_array(each.prediction)) for each in one.answers}
+
+
+async def test_spectral_decides_as_the_rule_does_on_the_same_past_and_a_replay_can_do_it_again(
+    build: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = build(
+        policy={"rules": ("spectral", "hybrid"), "recording": True},
+        models={"p1": vague(0.2, 1.0), "p3": vague(0.6, 0.5)},
+    )
+    file, stop = tmp_path / "today.rec", asyncio.Event()
+    results = []
+    async with stage.running("p1", "p2", "p3"), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_aggregator(stage.file("agg"), stop, record=file))
+        async with connect(stage.file("alice")) as client:
+            for number, count in enumerate([60, 60, 40, 7]):
+                rule = ("spectral", "hybrid")[number % 2]
+                results.append(await client.ask(rows(count, number), deadline=5.0, rule=rule))
+        stop.set()
+    assert {one.outcome for one in results} == {"complete"}
+    assert {one.decided_by for one in results} == {None}
+    kept = read_recording(file).queries
+    said = [predictions(one) for one in kept]
+    members = sorted(said[0])
+    sure = np.concatenate(
+        [confidences(np.stack([one[m] for m in members])) for one in said], axis=1
+    )
+    for at, before in ((0, 0), (1, 0), (2, 100), (3, 150)):
+        learnt = np.ones(3) if before == 0 else spectral_weights(sure[:, :before])
+        standing = dict(zip(members, learnt.tolist(), strict=True))
+        assert {each.member: each.standing for each in kept[at].answers} == standing
+        one = Gathered(kept[at].digest, kept[at].ask.rule, said[at], standing=standing)
+        (expected,) = evaluate([one])
+        assert results[at].decided.scores.tobytes() == expected.scores.tobytes()
+    assert len(set(standing.values())) == 3
+
+
+@pytest.mark.parametrize("protection", BOTH)
+async def test_who_answers_at_random_and_claims_ten_times_the_data_is_left_out_once_judged(
+    build: Callable[..., Stage], protection: str
+) -> None:
+    """And before that it is one of four that count the same, however large it says it is."""
+    policy = {
+        "rules": ("competence_entropy", "hard"),
+        "protections": BOTH,
+        "gate": True,
+        "quorum": 3,
+        "early_exit": True,
+    }
+    # the others are unsure: a sure one that is believed decides alone
+    fog = {f"p{n}": vague(0.25, 0.1) for n in (1, 2, 3)}
+    stage = build(policy=policy, models={**fog, "p4": AT_RANDOM}, participants=4)
+    say_examples(stage, {"p1": 100, "p2": 110, "p3": 90, "p4": 1000})
+    drawn = rows(120)
+    how = {"deadline": 5.0, "protection": protection}
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        first = [await client.ask(each, **how) for each in (drawn, rows(120, 1))]
+        votes = await client.ask(drawn, rule="hard", **how)
+        judged = await client.ask(drawn, **how)
+        # each decides by what it saw itself
+        other = next(one for one in BOTH if one != protection)
+        unjudged = await client.ask(drawn, deadline=5.0, protection=other)
+    for one in (*first, unjudged):
+        assert (one.outcome, one.decided_by, one.missing) == ("complete", "soft", {})
+        assert one.to_dict()["decided_by"] == "soft"
+        assert "by soft: somebody is not judged yet" in in_words(one)
+    for one in (votes, judged):
+        assert (one.outcome, one.decided_by) == ("complete", None)
+        assert one.missing == {"p4": "independent"}
+        assert [who.member for who in one.contributors] == ["p1", "p2", "p3"]
+    assert judged.to_dict()["decided_by"] == "competence_entropy"
+    assert "p4: independent" in in_words(judged)
+    assert right(judged.labels, drawn) > right(first[0].labels, drawn) + 0.1
+    assert right(judged.labels, drawn) > 0.9
+
+
+async def test_too_few_that_count_are_no_quorum(build: Callable[..., Stage]) -> None:
+    policy = {"rules": ("soft",), "gate": True, "quorum": 4}
+    stage = build(policy=policy, models={"p4": AT_RANDOM}, participants=4)
+    async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
+        first = await client.ask(rows(240), deadline=5.0)
+        judged = await client.ask(rows(5), deadline=5.0)
+    assert first.outcome == "complete"
+    assert (judged.outcome, judged.labels) == ("no_quorum", None)
+    assert judged.missing == {"p4": "independent"}
+
+
+async def test_an_aggregator_shows_how_each_participant_does(
+    build: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vitals, "PAUSE", 0.05)
+    stage = build(models={"p3": CONSTANT, "p4": RAISES}, participants=5)
+    with_port(stage, "agg")
+    async with stage.running(*EVERYONE, "p5"), connect(stage.file("alice")) as client:
+        port = port_of(stage, "agg")
+        assert "participant_accuracy/p1" not in await numbers(port)
+        await client.ask(odd(300), deadline=5.0)
+        ends = time.monotonic() + 15
+        while "participant_accuracy/p1" not in (shown := await numbers(port)):
+            assert time.monotonic() < ends, shown
+            await asyncio.sleep(0.05)
+    assert shown["participant_accuracy/p1"] > 0.9
+    assert shown["participant_overconfidence/p3"] > 0.4, "it is sure of one class"
+    assert abs(shown["participant_overconfidence/p1"]) < 0.2
+    assert shown["participant_abstained/p1"] == 0
+    assert "participant_accuracy/p4" not in shown, "it said nothing that would tell"
+    assert shown["participant_drifting/p1"] == 0
+    told = {name for name in shown if name.startswith("participant_")}
+    assert {name.partition("/")[2] for name in told} == {"p1", "p2", "p3", "p4", "p5"}
