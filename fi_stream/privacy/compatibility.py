@@ -166,14 +166,6 @@ def refuse_privacy(policy: Policy, privacy: PrivacySection) -> str | None:
             f"mechanism {privacy.mechanism.value!r} does not go with [policy.noisy_max]: "
             f'{CENTRAL.why}. Use mechanism "none", or a policy without noisy_max.'
         )
-    noised = privacy.mechanism is not Mechanism.NONE
-    if noised and policy.gate and Protection.TRUSTED in policy.protections:
-        return (
-            f"mechanism {privacy.mechanism.value!r} does not go with gate = true under protection "
-            "'trusted': the gate learns from answers to all clients, so that a result would tell "
-            "of answers that its client's epsilon does not count. Use gate = false, protection "
-            "'blind', where each client learns from its own, or mechanism \"none\"."
-        )
     if privacy.weight_levels > 1 and "soft" not in policy.rules:
         return (
             f"weight_levels = {privacy.weight_levels} does not go with rule {_or(policy.rules)}, "

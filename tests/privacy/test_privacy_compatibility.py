@@ -235,15 +235,3 @@ def test_what_needs_each_answer_in_the_clear_goes_with_trusted_and_blind_alone(
     central = refuse_policy(Policy(**{**CENTRAL_POLICY, **key})) or ""
     assert f"nor with {name}" in central or f"go with {name}" in central
     assert "remove it" in central
-
-
-def test_a_gate_that_learns_from_all_clients_does_not_go_with_noise_that_counts_each(
-    tmp_path: Path,
-) -> None:
-    labels: dict[str, Any] = {"form": Form.LABEL, "rules": ("hard",), "gate": True}
-    noised = section(Mechanism.RANDOMISED_RESPONSE, tmp_path)
-    reason = refuse_privacy(Policy(**labels, protections=(BLIND, TRUSTED)), noised) or ""
-    assert "Use gate = false, protection 'blind'" in reason
-    assert refuse_privacy(Policy(**labels, protections=(BLIND,)), noised) is None
-    exact = section(Mechanism.NONE, tmp_path)
-    assert refuse_privacy(Policy(**labels, protections=(BLIND, TRUSTED)), exact) is None
