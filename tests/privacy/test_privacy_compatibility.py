@@ -36,7 +36,7 @@ RULES = (
     "mypkg:my_rule",
 )
 TRUSTED, BLIND, SECAGG = Protection.TRUSTED, Protection.BLIND, Protection.SECAGG
-SUMS = set(RULES) - {"consensus", "median", "mypkg:my_rule"}
+SUMS = set(RULES) - {"consensus", "median", "spectral", "hybrid", "mypkg:my_rule"}
 OWN = {"mypkg:my_rule"}
 VOTES = {"hard", "soft"}
 ALLOWED: dict[tuple[Mechanism, Form, Protection], set[str]] = {
