@@ -12,9 +12,11 @@ from pages import port_of, with_port
 from rosters import publish
 from stage import ODD, RAISES, names_of, odd, rows
 from test_health_role import numbers
+from test_roles_own_weights import PARTICIPANTS, RULES, learnt, prepared
 from test_roles_rules import say_examples
 
 from fi_stream import connect
+from fi_stream.aggregation.competence import density_standing
 from fi_stream.aggregation.evaluate import Gathered, evaluate
 from fi_stream.aggregation.spectral import confidences, spectral_weights
 from fi_stream.cli.ask import in_words
@@ -80,13 +82,37 @@ async def test_spectral_decides_as_the_rule_does_on_the_same_past_and_a_replay_c
         [confidences(np.stack([one[m] for m in members])) for one in said], axis=1
     )
     for at, before in ((0, 0), (1, 0), (2, 100), (3, 150)):
-        learnt = np.ones(3) if before == 0 else spectral_weights(sure[:, :before])
-        standing = dict(zip(members, learnt.tolist(), strict=True))
+        weights = np.ones(3) if before == 0 else spectral_weights(sure[:, :before])
+        standing = dict(zip(members, weights.tolist(), strict=True))
         assert {each.member: each.standing for each in kept[at].answers} == standing
         one = Gathered(kept[at].digest, kept[at].ask.rule, said[at], standing=standing)
         (expected,) = evaluate([one])
         assert results[at].decided.scores.tobytes() == expected.scores.tobytes()
     assert len(set(standing.values())) == 3
+
+
+async def test_the_standing_of_density_is_one_over_the_mean_of_what_a_client_was_answered(
+    build: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = prepared(build, {"recording": True})
+    file, stop = tmp_path / "today.rec", asyncio.Event()
+    async with stage.running("helper", "p1", "p2", "p3"), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_aggregator(stage.file("agg"), stop, record=file))
+        async with connect(stage.file("alice")) as client:
+            results = [await client.ask(rows(100, 1), deadline=10.0)]
+            await learnt(stage, "alice")
+            for count, rule in ((130, RULES[0]), (60, RULES[1]), (5, RULES[0])):
+                results.append(await client.ask(rows(count, 2), deadline=10.0, rule=rule))
+        stop.set()
+    assert {one.outcome for one in results} == {"complete"}
+    kept = read_recording(file).queries
+    density = [one for one in kept if one.ask.rule == "competence_density"]
+    own = [{each.member: np.asarray(to_array(each.own)) for each in one.answers} for one in density]
+    # of the last whole block: 50 of the 60 rows under another rule among them, which do not count
+    past = np.stack([np.concatenate([one[m] for one in own[:2]]) for m in PARTICIPANTS])
+    expected = dict(zip(PARTICIPANTS, density_standing(past).tolist(), strict=True))
+    assert {each.member: each.standing for each in density[2].answers} == expected
+    assert len(set(expected.values())) == 3
 
 
 @pytest.mark.parametrize("protection", BOTH)
