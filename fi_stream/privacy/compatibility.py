@@ -166,15 +166,7 @@ def refuse_privacy(policy: Policy, privacy: PrivacySection) -> str | None:
             f"mechanism {privacy.mechanism.value!r} does not go with [policy.noisy_max]: "
             f'{CENTRAL.why}. Use mechanism "none", or a policy without noisy_max.'
         )
-    noised = privacy.mechanism is not Mechanism.NONE
-    if noised and policy.gate and Protection.TRUSTED in policy.protections:
-        return (
-            f"mechanism {privacy.mechanism.value!r} does not go with gate = true under protection "
-            "'trusted': the gate learns from answers to all clients, so that a result would tell "
-            "of answers that its client's epsilon does not count. Use gate = false, protection "
-            "'blind', where each client learns from its own, or mechanism \"none\"."
-        )
-    if noised and policy.confidence_cap is not None:
+    if privacy.mechanism is not Mechanism.NONE and policy.confidence_cap is not None:
         return (
             f"mechanism {privacy.mechanism.value!r} does not go with confidence_cap = "
             f"{policy.confidence_cap:g}: noised integers have no confidence to bound. "

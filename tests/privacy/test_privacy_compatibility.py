@@ -244,15 +244,3 @@ def test_confidence_that_nobody_can_see_is_not_bounded(tmp_path: Path) -> None:
     capped = policy(rules=("soft",), confidence_cap=0.9)
     assert 'Use mechanism "none"' in (refuse_privacy(capped, noised) or "")
     assert refuse_privacy(capped, section(Mechanism.NONE, tmp_path)) is None
-
-
-def test_a_gate_that_learns_from_all_clients_does_not_go_with_noise_that_counts_each(
-    tmp_path: Path,
-) -> None:
-    labels: dict[str, Any] = {"form": Form.LABEL, "rules": ("hard",), "gate": True}
-    noised = section(Mechanism.RANDOMISED_RESPONSE, tmp_path)
-    reason = refuse_privacy(Policy(**labels, protections=(BLIND, TRUSTED)), noised) or ""
-    assert "Use gate = false, protection 'blind'" in reason
-    assert refuse_privacy(Policy(**labels, protections=(BLIND,)), noised) is None
-    exact = section(Mechanism.NONE, tmp_path)
-    assert refuse_privacy(Policy(**labels, protections=(BLIND, TRUSTED)), exact) is None
