@@ -27,12 +27,12 @@ from fi_stream.aggregation.dawid_skene import dawid_skene
 from fi_stream.aggregation.dependence import gate
 from fi_stream.aggregation.evidence import NAMES, Evidence, scores
 from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
+from fi_stream.aggregation.past import Past
 from fi_stream.aggregation.spectral import confidences, spectral_weights
-from fi_stream.aggregation.window import Window
 from fi_stream.aggregation.windows import WINDOWS
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Outcome
-from fi_stream.federation.policy import Policy, Protection
+from fi_stream.federation.policy import Protection
 from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def _learning() -> list[Cost]:
 
 def _window() -> Cost:
     """What a running aggregator does to have a past: it takes in query by query."""
-    learn = partial(Window(Policy(), watched=True).learn, _settled(_evidence(1)))
-    return _of_many("window, a query", _micros(learn) / PARTICIPANTS)
+    add = partial(Past().add, _settled(_evidence(1)))
+    return _of_many("window, a query", _micros(add) / PARTICIPANTS)
 
 
 def _settled(evidence: Evidence) -> Settled:

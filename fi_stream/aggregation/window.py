@@ -1,4 +1,4 @@
-"""What whoever decides learnt from the queries that it saw settle: the window of their last rows.
+"""What whoever decides learnt from a client's past queries: the window of their last rows.
 
 Pure: the same settled queries in the same order give the same bits. A query is decided by what came
 before it, so none judges itself. Memory is bounded by the window's length and by the roster.
@@ -15,8 +15,8 @@ from fi_stream.aggregation.competence import density_standing
 from fi_stream.aggregation.dependence import FROM_QUERIES, gate
 from fi_stream.aggregation.evidence import STANDING
 from fi_stream.aggregation.guard import until_judged
-from fi_stream.aggregation.past import Kind, Past
-from fi_stream.aggregation.spectral import confidences, spectral_weights
+from fi_stream.aggregation.past import DENSITY, Kind, Past
+from fi_stream.aggregation.spectral import spectral_weights
 from fi_stream.aggregation.windows import WINDOWS
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fi_stream.aggregation.facts import Given, Settled
-    from fi_stream.events.header import Ask
+    from fi_stream.aggregation.facts import Settled
     from fi_stream.federation.policy import Policy
     from fi_stream.values import MemberId
 
-DENSITY = "competence_density"
-"""The rule whose answers carry r: their weights are learnt from, and those of no other rule."""
+MOST_CLIENTS = 256
+"""Windows that one process keeps; whose client asked least lately is forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +53,41 @@ class Judgement:
         return self.spectral.get(member, 1.0 / max(1, len(self.spectral)))
 
 
+class EachClient:
+    """A window for each client: what one asks never changes what another is told (DESIGN 10)."""
+
+    def __init__(self, policy: Policy, most: int = MOST_CLIENTS) -> None:
+        self._policy = policy
+        self._most = most
+        self._windows: dict[MemberId, Window] = {}
+
+    def settle(self, settled: Settled) -> Settled:
+        """As `Window.settle`, by the window of the client that asked."""
+        client = settled.asked.client
+        window = self._windows.pop(client, None) or Window(self._policy)
+        self._windows[client] = window
+        if len(self._windows) > self._most:
+            del self._windows[next(iter(self._windows))]
+        return window.settle(settled)
+
+
 class Window:
-    """The last 1,000 rows that settled, judged anew every 50.
+    """The last 1,000 rows of one client's queries that settled, judged anew every 50.
 
     Args:
         policy: the federation's: its gate, its bound on weights, its rules and its quorum.
-        watched: whether somebody looks at `past`, although the policy needs none of it.
     """
 
-    def __init__(self, policy: Policy, *, watched: bool = False) -> None:
+    def __init__(self, policy: Policy) -> None:
         self._gate = policy.gate
         self._share = 1.0 if policy.weight_share is None else policy.weight_share
         self._quorum = policy.quorum
         self._spectral = bool({"spectral", "hybrid"} & set(policy.rules))
         self._density = DENSITY in policy.rules
         self._judges = self._gate or self._spectral or self._density
-        self._keeps = self._judges or watched
         self._block = 0
         self.judgement = Judgement()
-        self.past = Past(WINDOWS.length, WINDOWS.block)
+        self.past = Past()
 
     def settle(self, settled: Settled) -> Settled:
         """A query as it is to be decided; then what was said to it is past."""
@@ -95,13 +110,10 @@ class Window:
 
     def learn(self, settled: Settled) -> None:
         """Take in what was said to a query, also by those who did not count."""
-        asked = settled.asked
-        if not self._keeps or settled.outcome is Outcome.REJECTED:
+        if not self._judges or settled.outcome is Outcome.REJECTED:
             return
-        came = {**settled.answers, **settled.left_out}
-        members = tuple(member for member, given in came.items() if given.prediction is not None)
-        self.past.add(asked, members, _said(asked.ask, [came[member] for member in members]))
-        if self._judges and self.past.blocks != self._block:
+        self.past.add(settled)
+        if self.past.blocks != self._block:
             self._block = self.past.blocks
             self.judgement = self._judged()
 
@@ -137,21 +149,6 @@ class Window:
             _learnt(members, density, density_standing) if self._density else {},
             _counting(members, said[Kind.LABEL]) if self._gate else {},
         )
-
-
-def _said(ask: Ask, answers: Sequence[Given]) -> NDArray[np.float64]:
-    """What is kept of the answers to a query, as `Kind` has it: [kinds, answers, rows]."""
-    said = np.full((len(Kind), len(answers), ask.rows), np.nan)
-    if not answers:
-        return said
-    stack = np.stack([given.prediction for given in answers if given.prediction is not None])
-    said[Kind.LABEL] = stack.argmax(axis=2)
-    said[Kind.SURE] = confidences(stack)
-    for at, given in enumerate(answers):
-        if ask.rule == DENSITY and given.own is not None:
-            said[Kind.DENSITY, at] = given.own
-        said[Kind.LATENCY, at] = max(0, given.answered.at - ask.created)
-    return said
 
 
 def _learnt(

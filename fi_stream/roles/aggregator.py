@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from fi_stream.aggregation.window import Window
+from fi_stream.aggregation.window import EachClient
 from fi_stream.errors import BrokerError
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
@@ -135,11 +135,10 @@ class Aggregator:
         self._central = central
         self._recording = recording
         self._latency = Latency()
-        watched = seat.settings.health.port is not None
-        self._window = Window(seat.federation.policy, watched=watched)
+        self._learnt = EachClient(seat.federation.policy)
         self.checkup = None
-        if watched and seat.federation.policy.noisy_max is None:
-            self.checkup = Checkup(seat, self._window.past)
+        if seat.settings.health.port is not None and central is None:
+            self.checkup = Checkup(seat)
 
     def show_on(self, board: Board) -> None:
         """Show what this loop counts."""
@@ -233,7 +232,7 @@ class Aggregator:
             return
         topic, task = catalogue().results.name, self._seat.federation.task.hash
         events = []
-        settled = [self._learnt(one) for one in settled]
+        settled = [self._informed(one) for one in settled]
         payloads = await payloads_of(settled, self._central)
         for one, payload in zip(settled, payloads, strict=True):
             asked = one.asked
@@ -251,13 +250,17 @@ class Aggregator:
             if self._recording is not None:
                 await self._recording.settled(settled, payloads)
 
-    def _learnt(self, one: Settled) -> Settled:
+    def _informed(self, one: Settled) -> Settled:
         """A query with what past ones say of its participants, where their answers are read here.
 
         Where the aggregator adds the noise, nothing is learnt: what it saw is for nobody.
         """
-        trusted = one.asked.ask.protection == Protection.TRUSTED
-        return self._window.settle(one) if trusted and self._central is None else one
+        if one.asked.ask.protection != Protection.TRUSTED or self._central is not None:
+            return one
+        informed = self._learnt.settle(one)
+        if self.checkup is not None:
+            self.checkup.settled(informed)
+        return informed
 
     async def _commit(self) -> None:
         """Keep, for whoever reads these partitions next, where to begin; its effects are known."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from fi_stream.aggregation.past import Past
 from fi_stream.aggregation.vitals import Vitals
 from fi_stream.aggregation.windows import WINDOWS
+from fi_stream.events.payloads import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fi_stream.aggregation.past import Past
+    from fi_stream.aggregation.facts import Settled
     from fi_stream.aggregation.vitals import Vital
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.seat import Seat
@@ -25,14 +27,19 @@ PAUSE: Final = 1.0
 
 
 class Checkup:
-    """Looks at the window of an aggregator, and shows what it sees of the roster in effect."""
+    """Looks at the last rows of all clients, and shows what it sees of the roster in effect."""
 
-    def __init__(self, seat: Seat, past: Past) -> None:
+    def __init__(self, seat: Seat) -> None:
         self._seat = seat
-        self._past = past
+        self._past = Past()
         self._vitals = Vitals(len(seat.federation.task.classes))
         self._found: Mapping[MemberId, Vital] = {}
         self._looked = 0
+
+    def settled(self, one: Settled) -> None:
+        """Take in what was said to a query."""
+        if one.outcome is not Outcome.REJECTED:
+            self._past.add(one)
 
     def show_on(self, board: Board) -> None:
         """Show each participant of the roster."""

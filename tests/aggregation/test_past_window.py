@@ -15,7 +15,8 @@ from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
 from fi_stream.aggregation.past import Kind, Past
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.aggregation.spectral import confidences, spectral_weights
-from fi_stream.aggregation.window import Window
+from fi_stream.aggregation.window import EachClient, Window
+from fi_stream.aggregation.windows import Windows
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
@@ -236,9 +237,6 @@ def test_nothing_is_kept_that_nobody_needs() -> None:
     query = drawn(0, 300, "soft")
     assert window.settle(query) is query
     assert window.past.rows == 0
-    watched = Window(Policy(), watched=True)
-    assert watched.settle(query) is query
-    assert watched.past.rows == 300
 
 
 def test_a_query_that_was_rejected_is_no_past() -> None:
@@ -256,19 +254,41 @@ def test_a_query_that_was_rejected_is_no_past() -> None:
 def test_the_past_is_the_tail_of_all_that_came_in_bounded_room(
     adds: list[tuple[int, set[str]]],
 ) -> None:
-    past, whole = Past(20, 5), np.full((len(Kind), len(MEMBERS), 0), np.nan)
-    room = None
+    past, whole = Past(Windows(length=60, block=20)), np.full((2, len(MEMBERS), 0), np.nan)
     for number, (rows, who) in enumerate(adds):
-        said = np.random.default_rng(number).random((len(Kind), len(who), rows))
-        past.add(asked(number, rows), sorted(who), said)
-        part = np.full((len(Kind), len(MEMBERS), rows), np.nan)
-        part[Kind.LABEL] = -1
-        part[:, [MEMBERS.index(member) for member in sorted(who)]] = said
+        said = np.random.default_rng(number).dirichlet(np.ones(CLASSES), (len(MEMBERS), rows))
+        query = dict(zip(MEMBERS, said, strict=True))
+        past.add(settled(asked(number, rows), {member: query[member] for member in who}))
+        part = np.stack([said.argmax(axis=2), said.max(axis=2)])
+        for at, member in enumerate(MEMBERS):
+            if member not in who:
+                part[:, at] = [[-1.0], [np.nan]]
         whole = np.concatenate([whole, part], axis=2)
-        room = room or past._said.nbytes
-        assert past._said.nbytes == room
-    for last in (1, 20, 25):
+        assert past._said.shape[2] <= 100
+    for last in (1, 60, 80):
         members, found = past.of(past.last(last))
         assert members == MEMBERS
-        np.testing.assert_array_equal(found, whole[:, :, -last:])
-    assert (past.rows, past.blocks) == (whole.shape[2], whole.shape[2] // 5)
+        np.testing.assert_array_equal(found[: Kind.SURE + 1], whole[:, :, -last:])
+    assert (past.rows, past.blocks) == (whole.shape[2], whole.shape[2] // 20)
+
+
+def test_what_one_client_asks_never_changes_what_another_is_told() -> None:
+    alone, both = EachClient(GATED), EachClient(GATED)
+    for number in range(12):
+        mine = drawn(number, 30, liar="cyd")
+        other = replace(drawn(100 + number, 170, liar="ann"), asked=asked(100 + number, 170))
+        both.settle(replace(other, asked=replace(other.asked, client="other")))
+        first, second = alone.settle(mine), both.settle(mine)
+        assert (first.standing, first.rule) == (second.standing, second.rule)
+        assert first.left_out.keys() == second.left_out.keys()
+    assert first.left_out.keys() == {"cyd"}
+
+
+def test_of_many_clients_those_that_asked_last_are_remembered() -> None:
+    each = EachClient(GATED, most=2)
+    whole = drawn(0, 300)
+    for client in ("one", "two", "one", "three", "one"):
+        asked_by = replace(whole.asked, client=client)
+        settled_now = each.settle(replace(whole, asked=asked_by))
+    assert settled_now.rule is None, "one asked all along"
+    assert each.settle(replace(whole, asked=replace(whole.asked, client="two"))).rule == "soft"

@@ -222,7 +222,7 @@ def test_the_printed_table_has_every_mechanism_and_protection() -> None:
     assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-@pytest.mark.parametrize("key", [{"gate": True}, {"weight_share": 0.4}])
+@pytest.mark.parametrize("key", [{"gate": True}, {"weight_share": 0.4}, {"confidence_cap": 0.9}])
 def test_what_needs_each_answer_in_the_clear_goes_with_trusted_and_blind_alone(
     key: dict[str, Any],
 ) -> None:
@@ -237,13 +237,10 @@ def test_what_needs_each_answer_in_the_clear_goes_with_trusted_and_blind_alone(
     assert "remove it" in central
 
 
-def test_a_gate_that_learns_from_all_clients_does_not_go_with_noise_that_counts_each(
-    tmp_path: Path,
-) -> None:
-    labels: dict[str, Any] = {"form": Form.LABEL, "rules": ("hard",), "gate": True}
-    noised = section(Mechanism.RANDOMISED_RESPONSE, tmp_path)
-    reason = refuse_privacy(Policy(**labels, protections=(BLIND, TRUSTED)), noised) or ""
-    assert "Use gate = false, protection 'blind'" in reason
-    assert refuse_privacy(Policy(**labels, protections=(BLIND,)), noised) is None
-    exact = section(Mechanism.NONE, tmp_path)
-    assert refuse_privacy(Policy(**labels, protections=(BLIND, TRUSTED)), exact) is None
+def test_confidence_that_nobody_can_see_is_not_bounded(tmp_path: Path) -> None:
+    votes = refuse_policy(policy(form=Form.LABEL, rules=("hard",), confidence_cap=0.9)) or ""
+    assert "Use form 'probabilities', or remove it" in votes
+    noised = section(Mechanism.GAUSSIAN, tmp_path)
+    capped = policy(rules=("soft",), confidence_cap=0.9)
+    assert 'Use mechanism "none"' in (refuse_privacy(capped, noised) or "")
+    assert refuse_privacy(capped, section(Mechanism.NONE, tmp_path)) is None
