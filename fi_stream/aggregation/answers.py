@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fi_stream.aggregation.caps import confidence_cap
 from fi_stream.aggregation.evaluate import one_hot
 from fi_stream.aggregation.evidence import OWN_CAPS
 from fi_stream.aggregation.facts import Answered, Given, Half
@@ -24,6 +26,20 @@ if TYPE_CHECKING:
 
 _ROUNDING = 2.0**-40
 """By how much, as a part of itself, a participant's exponential may be larger than ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a federation's answers are read.
+
+    `noised` is whether they may be noised integers, and `most` the largest probability that is
+    believed: a surer prediction is mixed with a guess (`caps.confidence_cap`).
+    """
+
+    form: Form
+    classes: int
+    noised: bool = True
+    most: float | None = None
 
 
 def answered_by(event: Verified, reply: Reply) -> Answered:
@@ -50,17 +66,13 @@ def unread(event: Verified, reply: Reply, most_bytes: int) -> tuple[Given, Refus
     return Given(answered, reply.model, None, relayed=kept, unread=reply.kind == "answer"), None
 
 
-def open_response(
-    event: Verified, reply: Reply, form: Form, classes: int, *, noised: bool = True
-) -> tuple[Given, Refusal | None]:
+def open_response(event: Verified, reply: Reply, reading: Reading) -> tuple[Given, Refusal | None]:
     """Open a response.
 
     Args:
         event: the response, verified.
         reply: what its header says of it.
-        form: the federation's.
-        classes: of the task.
-        noised: whether the policy lets an answer be noised integers.
+        reading: of the federation.
 
     Returns:
         What it says; one that cannot be used stands as an abstain, with the refusal that says why.
@@ -78,9 +90,13 @@ def open_response(
         if isinstance(apart, Refusal):
             return Given(answered, reply.model, None, apart.reason), apart
         answer, own = apart
-    prediction = prediction_of(answer, form, ask.rows, classes, noised=noised)
+    prediction = prediction_of(
+        answer, reading.form, ask.rows, reading.classes, noised=reading.noised
+    )
     if isinstance(prediction, Refusal):
         return Given(answered, reply.model, None, prediction.reason), prediction
+    if reading.most is not None:
+        prediction = confidence_cap(prediction, reading.most)
     return Given(answered, reply.model, prediction, noise=answer.noise, own=own), None
 
 

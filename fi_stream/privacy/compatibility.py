@@ -166,6 +166,12 @@ def refuse_privacy(policy: Policy, privacy: PrivacySection) -> str | None:
             f"mechanism {privacy.mechanism.value!r} does not go with [policy.noisy_max]: "
             f'{CENTRAL.why}. Use mechanism "none", or a policy without noisy_max.'
         )
+    if privacy.mechanism is not Mechanism.NONE and policy.confidence_cap is not None:
+        return (
+            f"mechanism {privacy.mechanism.value!r} does not go with confidence_cap = "
+            f"{policy.confidence_cap:g}: noised integers have no confidence to bound. "
+            'Use mechanism "none", or a policy without confidence_cap.'
+        )
     if privacy.weight_levels > 1 and "soft" not in policy.rules:
         return (
             f"weight_levels = {privacy.weight_levels} does not go with rule {_or(policy.rules)}, "
@@ -202,6 +208,11 @@ def refuse_policy(policy: Policy) -> str | None:
     """Why nobody could answer under this policy; None when some mechanism goes with all of it."""
     if policy.noisy_max is not None:
         return _refuse_central(policy)
+    if policy.confidence_cap is not None and policy.form is not Form.PROBABILITIES:
+        return (
+            f"confidence_cap = {policy.confidence_cap:g} does not go with form 'label', which "
+            "says nothing of confidence. Use form 'probabilities', or remove it."
+        )
     if Protection.SECAGG in policy.protections and (learnt := _learnt(policy)):
         return (
             f"{learnt[0]} does not go with protection 'secagg': nobody sees one answer there, so "
@@ -257,10 +268,11 @@ def _refuse_central(policy: Policy) -> str | None:
 
 def _learnt(policy: Policy) -> list[str]:
     """The keys of a policy that need every answer in the clear, as they are written."""
-    share = policy.weight_share
+    share, most = policy.weight_share, policy.confidence_cap
     return [
         *(["gate = true"] if policy.gate else []),
         *([] if share is None else [f"weight_share = {share:g}"]),
+        *([] if most is None else [f"confidence_cap = {most:g}"]),
     ]
 
 

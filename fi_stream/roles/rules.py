@@ -35,6 +35,12 @@ def refuse_rules(federation: Federation) -> str | None:
             f"{' and '.join(federation.policy.rules)}: add a rule that weighs, such as entropy, or "
             "remove weight_share"
         )
+    most, classes = federation.policy.confidence_cap, len(federation.task.classes)
+    if most is not None and most <= 1 / classes:
+        return (
+            f"confidence_cap = {most:g} leaves nothing of a prediction of {classes} classes: write "
+            f"more than {1 / classes:.2g}"
+        )
     if "trimmed_mean" in federation.policy.rules:
         return refuse_trim(len(federation.participants))
     return None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from members import abstain_payload, answer_payload, cast, reply
 
-from fi_stream.aggregation.answers import open_response, prediction_of
+from fi_stream.aggregation.answers import Reading, open_response, prediction_of
 from fi_stream.aggregation.competence import DENSITY_CAP
 from fi_stream.events.codec import pack
 from fi_stream.events.payloads import Abstain, Answer, Noise, frame
@@ -149,7 +149,7 @@ def test_an_opened_answer_carries_its_prediction_model_and_noise() -> None:
     noise = Noise(mechanism="randomised_response", epsilon=1.0, delta=0.0, total=2.0)
     said = Answer(form="probabilities", outputs=(tensor(GOOD),), noise=noise)
     event = response(answer_payload(said), "answer")
-    given, refusal = open_response(event, reply("answer"), Form.PROBABILITIES, 3)
+    given, refusal = open_response(event, reply("answer"), Reading(Form.PROBABILITIES, 3))
     assert refusal is None
     assert given.prediction is not None
     np.testing.assert_array_equal(given.prediction, GOOD)
@@ -161,7 +161,7 @@ def test_an_opened_answer_carries_its_prediction_model_and_noise() -> None:
 def test_an_opened_abstain_carries_its_reason() -> None:
     payload = frame(Abstain(reason=Reason.OVER_BUDGET.code), 600)
     event = response(payload, "abstain")
-    given, refusal = open_response(event, reply("abstain"), Form.PROBABILITIES, 3)
+    given, refusal = open_response(event, reply("abstain"), Reading(Form.PROBABILITIES, 3))
     assert refusal is None
     assert given.prediction is None
     assert given.reason is Reason.OVER_BUDGET
@@ -169,7 +169,7 @@ def test_an_opened_abstain_carries_its_reason() -> None:
 
 def test_an_abstain_for_a_reason_of_a_later_version_is_still_an_abstain() -> None:
     event = response(frame(Abstain(reason=30_000), 600), "abstain")
-    given, refusal = open_response(event, reply("abstain"), Form.PROBABILITIES, 3)
+    given, refusal = open_response(event, reply("abstain"), Reading(Form.PROBABILITIES, 3))
     assert refusal is None
     assert (given.prediction, given.reason) == (None, None)
 
@@ -189,7 +189,9 @@ def test_a_response_that_cannot_be_used_stands_as_an_abstain_with_its_reason(
     kind: str, payload: bytes, expected: Reason
 ) -> None:
     """It accounts for its member: nobody need wait for another one."""
-    given, refusal = open_response(response(payload, kind), reply(kind), Form.PROBABILITIES, 3)
+    given, refusal = open_response(
+        response(payload, kind), reply(kind), Reading(Form.PROBABILITIES, 3)
+    )
     assert refusal is not None
     assert refusal.reason is expected
     assert given.reason is expected
@@ -205,7 +207,7 @@ def weighed(rule: str, *tensors: Tensor) -> tuple[Given, Refusal | None]:
     value = members.epoch("p1").seal(members.ask(rows=2, rule=rule), reply("answer"), payload).value
     heard = members.hear("response", value)
     assert isinstance(heard, Verified)
-    return open_response(heard, reply("answer"), Form.PROBABILITIES, 3)
+    return open_response(heard, reply("answer"), Reading(Form.PROBABILITIES, 3))
 
 
 def test_a_weight_is_read_beside_the_prediction_where_the_rule_wants_one() -> None:

@@ -222,7 +222,7 @@ def test_the_printed_table_has_every_mechanism_and_protection() -> None:
     assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-@pytest.mark.parametrize("key", [{"gate": True}, {"weight_share": 0.4}])
+@pytest.mark.parametrize("key", [{"gate": True}, {"weight_share": 0.4}, {"confidence_cap": 0.9}])
 def test_what_needs_each_answer_in_the_clear_goes_with_trusted_and_blind_alone(
     key: dict[str, Any],
 ) -> None:
@@ -235,3 +235,12 @@ def test_what_needs_each_answer_in_the_clear_goes_with_trusted_and_blind_alone(
     central = refuse_policy(Policy(**{**CENTRAL_POLICY, **key})) or ""
     assert f"nor with {name}" in central or f"go with {name}" in central
     assert "remove it" in central
+
+
+def test_confidence_that_nobody_can_see_is_not_bounded(tmp_path: Path) -> None:
+    votes = refuse_policy(policy(form=Form.LABEL, rules=("hard",), confidence_cap=0.9)) or ""
+    assert "Use form 'probabilities', or remove it" in votes
+    noised = section(Mechanism.GAUSSIAN, tmp_path)
+    capped = policy(rules=("soft",), confidence_cap=0.9)
+    assert 'Use mechanism "none"' in (refuse_privacy(capped, noised) or "")
+    assert refuse_privacy(capped, section(Mechanism.NONE, tmp_path)) is None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from members import parts
 from stage import odd, rows, say_examples, until
 
 from fi_stream import connect
@@ -15,12 +17,14 @@ from fi_stream.aggregation.augmented import tta_mean, tta_weights
 from fi_stream.aggregation.competence import Standard, density_weights, energy, energy_weights
 from fi_stream.aggregation.density import fit
 from fi_stream.aggregation.evaluate import Gathered, evaluate
+from fi_stream.aggregation.evidence import OWN
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError, ModelError
 from fi_stream.events.tensors import Datatype, Tensor, to_tensor
 from fi_stream.federation.policy import SecaggPolicy
+from fi_stream.federation.roster import Role
 from fi_stream.models.prediction import softmax
-from fi_stream.roles import participant
+from fi_stream.roles import participant, parting
 from fi_stream.roles.participant import run_participant
 from fi_stream.roles.responding import needs
 from fi_stream.sealing.epochs import OwnEpoch
@@ -288,6 +292,16 @@ async def test_an_answer_by_another_rule_than_was_asked_is_refused(
     assert refused == {"wrong_query": 1}
 
 
+def fail_where_odd(stage: Stage, method: str) -> None:
+    """Have p2's model fail in a method on rows of `odd`."""
+    [module] = stage.file("p2").parent.glob("model_*.py")
+    head = f"def {method}(self, inputs):\n"
+    text = module.read_text()
+    assert head in text
+    fails = f'{head}        assert not (inputs["x"][:, 3] == 77).any()\n'
+    module.write_text(text.replace(head, fails))
+
+
 @pytest.mark.parametrize(
     ("rule", "method"),
     [("competence_density", "features"), ("tta_mean", "forms"), ("competence_energy", "predict")],
@@ -296,13 +310,7 @@ async def test_where_a_model_fails_it_abstains_and_answers_the_next(
     build: Callable[..., Stage], rule: str, method: str
 ) -> None:
     stage = prepared(build)
-    [module] = stage.file("p2").parent.glob("model_*.py")
-    head = f"def {method}(self, inputs):\n"
-    text = module.read_text()
-    assert head in text
-    module.write_text(
-        text.replace(head, f'{head}        assert not (inputs["x"][:, 3] == 77).any()\n')
-    )
+    fail_where_odd(stage, method)
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
         failed, fine = [
             await client.ask(asked, deadline=10.0, rule=rule) for asked in (odd(2), rows(2))
@@ -318,9 +326,37 @@ NOISED = {
 }
 
 
-async def test_under_noise_every_rule_is_summed_and_a_model_that_fails_does_not_show(
+async def test_answers_with_weights_are_as_long_as_those_without_and_as_abstains(
     build: Callable[..., Stage],
 ) -> None:
+    stage = prepared(build, {"rules": (*RULES, "soft")})
+    fail_where_odd(stage, "predict")
+    async with (
+        stage.running(*EVERYONE),
+        connect(stage.file("alice")) as client,
+        stage.wire("bob", Role.CLIENT, announce=False) as wire,
+    ):
+        for rule in ("soft", "competence_density", "tta_l2"):
+            result = await client.ask(odd(300), deadline=10.0, rule=rule)
+            assert result.missing == {"p2": "model_failed"}
+        sizes = Counter(
+            len(record.value) - len(header.ask.rule) - len(header.reply.kind)
+            for record in await wire.kept("fi.responses")
+            for header in [parts(record.value)[1]]
+        )
+    assert list(sizes.values()) == [9]
+
+
+async def test_under_noise_every_rule_is_summed_and_a_model_that_fails_does_not_show(
+    build: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, weights = parting.contribution, []
+
+    def contribution(prediction: Any, rule: str, share: float, own: Any) -> Any:
+        weights.append((rule, own))
+        return original(prediction, rule, share, own)
+
+    monkeypatch.setattr(parting, "contribution", contribution)
     stage = prepared(build, NOISED)
     for member in PARTICIPANTS:
         file = stage.file(member)
@@ -329,10 +365,7 @@ async def test_under_noise_every_rule_is_summed_and_a_model_that_fails_does_not_
             'ledger = "budget.ledger"'
         )
         file.write_text(file.read_text().replace('mechanism = "none"', noise))
-    [module] = stage.file("p2").parent.glob("model_*.py")
-    head = "def forms(self, inputs):\n"
-    fails = f'{head}        assert not (inputs["x"][:, 3] == 77).any()\n'
-    module.write_text(module.read_text().replace(head, fails))
+    fail_where_odd(stage, "forms")
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
         for rule in RULES:
             result = await client.ask(odd(2), deadline=10.0, rule=rule)
@@ -340,6 +373,8 @@ async def test_under_noise_every_rule_is_summed_and_a_model_that_fails_does_not_
             assert result.missing == {}
             assert result.guarantee.epsilon_query > 30
     assert sum(stage.events("stopped", member="p2")[0]["refused"].values()) == len(TTA)
+    assert len(weights) == 3 * len(RULES)
+    assert all((own is not None) == (rule in OWN) for rule, own in weights)
 
 
 def without(stage: Stage, line: str, instead: str = "") -> None:

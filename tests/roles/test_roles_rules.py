@@ -145,6 +145,32 @@ async def test_nobody_has_more_of_the_weight_than_the_policy_says(
     assert soft.decided.withstands is not None
 
 
+async def test_nobody_is_believed_to_be_surer_than_the_policy_says(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {
+        "rules": ("soft",),
+        "protections": ("trusted", "blind"),
+        "confidence_cap": 0.7,
+    }
+    stage = build(policy=policy, models=dict.fromkeys(("p1", "p2", "p3"), "x = 50 * x[:, :3]"))
+    row = np.array([[1.0, 0, 0, 0]], dtype=np.float32)
+    async with stage.running("agg", "p1", "p2", "p3"), connect(stage.file("alice")) as client:
+        trusted = await client.ask(row, deadline=5.0)
+        blind = await client.ask(row, deadline=5.0, protection="blind")
+    assert np.allclose(trusted.decided.scores, [[0.7, 0.15, 0.15]])
+    assert blind.decided.scores.tobytes() == trusted.decided.scores.tobytes()
+
+
+async def test_a_cap_below_a_guess_is_refused_when_the_files_are_read(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(policy={"rules": ("soft",), "confidence_cap": 0.3})
+    with pytest.raises(ConfigError, match=r"confidence_cap = 0\.3 leaves nothing"):
+        async with take_seat(Role.AGGREGATOR, stage.file("agg")):
+            pass
+
+
 async def test_what_an_aggregator_records_is_decided_again_to_the_bit(
     build: Callable[..., Stage], tmp_path: Path
 ) -> None:
