@@ -82,7 +82,7 @@ def test_lookups_agree_with_the_roster(federation: Federation) -> None:
             "quorum = 2",
             "xyz = 2",
             "xyz",
-            "policy.xyz: is not a key of ours; known: confidence_cap, early_exit, form, gate, limits",
+            "policy.xyz: is not a key of ours; known: confidence_cap, early_exit, form, gate",
         ),
         ("version", "versoin", "versoin", "versoin: is not a key of ours; did you mean `version`"),
         ("version", "roster", "roster", "roster: is not a key of ours; `version`, `revoked` and"),
