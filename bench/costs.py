@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bench import job
 from bench.in_process import InProcess
-from fi_stream.aggregation.answers import open_response
-from fi_stream.aggregation.facts import Answered, Asked
+from fi_stream.aggregation.answers import Reading, answered_by, open_response
+from fi_stream.aggregation.facts import Asked
 from fi_stream.aggregation.join import Join
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.clock import SystemClock
@@ -188,9 +188,8 @@ class _Times:
             header = event.header
             reply = _sure(header.reply, Reply)
             key = (reply.client, header.ask.query)
-            answered = Answered(header.sender, reply.digest, event.record.at)
-            join.refuse_response(key, answered, ends, Instant(0.0))
-            given, _ = open_response(event, reply, federation.policy.form, job.CLASSES)
+            join.refuse_response(key, answered_by(event, reply), ends, Instant(0.0))
+            given, _ = open_response(event, reply, Reading(federation.policy.form, job.CLASSES))
             return join.response(key, given, ends)
 
         pairs = list(zip(asks, queries, strict=True))

@@ -15,7 +15,8 @@ from bench import job
 from bench.federated import CLIENT, FederatedAsker
 from bench.load import Answers, Plan, run
 from fi_stream.clock import SystemClock
-from fi_stream.roles.client import GRACE, connect
+from fi_stream.roles.again import GRACE
+from fi_stream.roles.client import connect
 
 if TYPE_CHECKING:
     from bench.setting import Setting

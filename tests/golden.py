@@ -105,6 +105,7 @@ class Golden:
 EVENTS = {
     "query": Golden("query", ("p1", "p2", "agg"), ("p1", "p2"), QueryPayload, "query"),
     "answer": Golden("response", ("agg",), ("agg",), Answer, "response"),
+    "weighed-answer": Golden("response", ("agg",), ("agg",), Answer, "weighed"),
     "abstain": Golden("response", ("agg",), ("agg",), Abstain, "response"),
     "result": Golden("result", ("alice", "agg"), ("alice",), ResultPayload, "result"),
     "blind-answer": Golden("response", ("alice", "agg"), ("alice",), Answer, "blind"),
@@ -118,6 +119,7 @@ EVENTS = {
 EPOCHS: dict[str, tuple[str, Purpose, str]] = {
     "query": ("alice", "query", "trusted"),
     "response": ("p1", "response", "trusted"),
+    "weighed": ("p1", "response", "trusted"),
     "result": ("agg", "result", "trusted"),
     "blind": ("p1", "response", "blind"),
     "relay": ("agg", "result", "blind"),
@@ -303,7 +305,7 @@ def _make() -> dict[str, bytes]:
         created=MADE,
         deadline=MADE + 200,
     )
-    room = response_length(ask.rows, len(CLASSES))
+    room = response_length(ask.rows, one.answer_width)
     rows = np.array([[0.5, -1.25, 3.0, 0.0], [1.0, 2.0, 4.0, 8.0]], dtype=np.float32)
     query = epochs["query"].seal(ask, None, frame(QueryPayload(inputs=(_tensor("x", rows),))))
     made["query"] = query.value
@@ -330,6 +332,9 @@ def _make() -> dict[str, bytes]:
         missing=(Missing(member="p2", reason=Reason.OVERLOADED.code),),
     )
     made["result"] = epochs["result"].seal(ask, reply("result"), frame(result)).value
+    made["weighed-answer"] = _weighed(
+        epochs["weighed"], ask.model_copy(update={"rule": "competence_density"}), query.digest
+    )
     made |= _relayed(epochs, ask.model_copy(update={"protection": "blind"}), query.digest)
     made |= _secure_sum(epochs, ask.model_copy(update={"protection": "secagg"}), query.digest)
     made[LETTER] = encode_letter(letter())
@@ -337,12 +342,22 @@ def _make() -> dict[str, bytes]:
     return made
 
 
+def _weighed(epoch: OwnEpoch, ask: Ask, digest: bytes) -> bytes:
+    """An answer with the participant's own weight of each row."""
+    reply = Reply(client="alice", digest=digest, kind="answer", model="digits-7")
+    said = np.array([[0.75, 0.0, 0.25], [0.125, 0.5, 0.375]])
+    outputs = (_tensor("probabilities", said), _tensor("weight", np.array([0.25, 12.5])))
+    answer = Answer(form="probabilities", outputs=outputs)
+    room = response_length(ask.rows, len(CLASSES) + 1)
+    return epoch.seal(ask, reply, frame(answer, room)).value
+
+
 def _relayed(epochs: Mapping[str, OwnEpoch], ask: Ask, digest: bytes) -> dict[str, bytes]:
     """An answer that only alice may open, and the result that relays it to her."""
     reply = Reply(client="alice", digest=digest, kind="answer", model="digits-7")
     said = np.array([[0.75, 0.0, 0.25], [0.125, 0.5, 0.375]])
     answer = Answer(form="probabilities", outputs=(_tensor("probabilities", said),))
-    room = response_length(ask.rows, len(CLASSES))
+    room = response_length(ask.rows, len(CLASSES) + 1)
     event = epochs["blind"].seal(ask, reply, frame(answer, room)).value
     silent = (Missing(member="p2"),)
     result = ResultPayload(outcome=Outcome.PARTIAL, missing=silent, responses=(event,))

@@ -367,6 +367,17 @@ def build(
     return Stage(directory, bootstrap, federation, roster_key)
 
 
+def say_examples(stage: Stage, examples: dict[str, int]) -> None:
+    """Write how many examples these participants have into the federation's file."""
+    roster = stage.federation.roster
+    members = tuple(
+        each.model_copy(update={"examples": examples.get(each.id)}) for each in roster.members
+    )
+    roster = roster.model_copy(update={"members": members})
+    text = federation_toml(stage.federation.model_copy(update={"roster": roster}))
+    (stage.directory / "federation.toml").write_text(text)
+
+
 @contextmanager
 def everything_logged() -> Iterator[list[MutableMapping[str, Any]]]:
     """What this process logs, whatever an earlier test had set up."""

@@ -11,7 +11,7 @@ from bench.crash.federation import AGGREGATOR, HELPER
 from bench.crash.history import Query, Response, Result
 from bench.crash.schedule import CLIENT
 from bench.crash.sums import set_of, whole_label
-from fi_stream.aggregation.answers import open_half, open_response
+from fi_stream.aggregation.answers import Reading, open_half, open_response
 from fi_stream.clock import BrokerClock, SystemClock
 from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.refusals import Refusal
@@ -127,7 +127,7 @@ class Opened:
             if event is None:
                 continue
             if self._helper is None:
-                given, _ = open_response(event, reply, form, classes)
+                given, _ = open_response(event, reply, Reading(form, classes))
                 label = None if given.prediction is None else int(given.prediction[0].argmax())
             else:
                 given, _ = open_half(event, reply, classes)

@@ -26,8 +26,14 @@ from fi_stream.aggregation.competence import density_standing, density_weights
 from fi_stream.aggregation.dawid_skene import dawid_skene
 from fi_stream.aggregation.dependence import gate
 from fi_stream.aggregation.evidence import NAMES, Evidence, scores
+from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
+from fi_stream.aggregation.past import Past
 from fi_stream.aggregation.spectral import confidences, spectral_weights
-from fi_stream.aggregation.windows import Windows
+from fi_stream.aggregation.windows import WINDOWS
+from fi_stream.events.header import Ask
+from fi_stream.events.payloads import Outcome
+from fi_stream.federation.policy import Protection
+from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,10 +93,9 @@ def _rule(name: str) -> Cost:
 
 def _learning() -> list[Cost]:
     """What is done once a block or a window, for each of its responses; and the certificate."""
-    windows = Windows()
-    past = _evidence(windows.length)
+    past = _evidence(WINDOWS.length)
     labels = past.predictions.argmax(axis=2)
-    each = windows.block * PARTICIPANTS
+    each = WINDOWS.block * PARTICIPANTS
     ratios = density_weights(np.log(np.maximum(past.predictions[..., 0], 1e-3)))
     learnt: dict[str, Callable[[], object]] = {
         "spectral weights, a block": lambda: spectral_weights(confidences(past.predictions)),
@@ -98,10 +103,37 @@ def _learning() -> list[Cost]:
         "gate, a block": lambda: gate(labels),
     }
     found = [_of_many(what, _micros(do) / each) for what, do in learnt.items()]
-    whole = windows.length * PARTICIPANTS
+    whole = WINDOWS.length * PARTICIPANTS
     micros = _micros(lambda: dawid_skene(labels, CLASSES))
     found.append(_of_many("health, a window", micros / whole))
-    return [*found, _of_a_query("certificate", lambda one: certify("entropy", one))]
+    certified = _of_a_query("certificate", lambda one: certify("entropy", one))
+    return [*found, _window(), certified]
+
+
+def _window() -> Cost:
+    """What a running aggregator does to have a past: it takes in query by query."""
+    add = partial(Past().add, _settled(_evidence(1)))
+    return _of_many("window, a query", _micros(add) / PARTICIPANTS)
+
+
+def _settled(evidence: Evidence) -> Settled:
+    """A query that was answered so."""
+    members = [f"p{number}" for number in range(PARTICIPANTS)]
+    ask = Ask(
+        query=bytes(16),
+        partition=0,
+        rule="soft",
+        rows=evidence.predictions.shape[1],
+        protection=Protection.TRUSTED,
+        created=0,
+        deadline=1,
+    )
+    asked = Asked("client", bytes(32), ask, 1, frozenset(members))
+    answers = {
+        member: Given(Answered(member, asked.digest, BrokerMillis(1)), "model", prediction)
+        for member, prediction in zip(members, evidence.predictions, strict=True)
+    }
+    return Settled(asked, Outcome.COMPLETE, answers, {})
 
 
 def _of_a_query(what: str, do: Callable[[Evidence], object]) -> Cost:

@@ -20,7 +20,7 @@ from fi_stream.aggregation.evidence import NAMES, Evidence
 from fi_stream.aggregation.guard import UNGUARDED, Guard, guarded
 from fi_stream.aggregation.robust import refuse_trim
 from fi_stream.aggregation.spectral import confidences, spectral_weights
-from fi_stream.aggregation.windows import Windows
+from fi_stream.aggregation.windows import WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fi_stream.roles.traces import Trace
-
-WINDOWS = Windows()
 
 _AT_ONCE = 2_000_000
 """Numbers in a stack, so that large traces do not take all memory."""
@@ -69,7 +67,8 @@ def decide(
 
     def on(rows: NDArray[np.int64], counts: NDArray[np.bool_] | None) -> NDArray[np.float64]:
         logits = trace.logits[:, rows]
-        if rule == "logit_mean":
+        judged_yet = not guard.gate or counts is not None
+        if rule == "logit_mean" and judged_yet:
             # From the logits themselves: probabilities of large ones are 0 and have no logarithm.
             return softmax_of_mean(logits if counts is None else logits[counts])
         evidence = Evidence(

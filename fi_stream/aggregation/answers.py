@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fi_stream.aggregation.caps import confidence_cap
 from fi_stream.aggregation.evaluate import one_hot
+from fi_stream.aggregation.evidence import OWN_CAPS
 from fi_stream.aggregation.facts import Answered, Given, Half
 from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
-from fi_stream.events.payloads import Abstain, Answer
+from fi_stream.events.payloads import WEIGHT, Abstain, Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.sums import HALF
 from fi_stream.events.tensors import Datatype, Tensor, to_array
@@ -21,13 +24,31 @@ if TYPE_CHECKING:
     from fi_stream.events.header import Reply
     from fi_stream.sealing.gate import Verified
 
+_ROUNDING = 2.0**-40
+"""By how much, as a part of itself, a participant's exponential may be larger than ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a federation's answers are read.
+
+    `noised` is whether they may be noised integers, and `most` the largest probability that is
+    believed: a surer prediction is mixed with a guess (`caps.confidence_cap`).
+    """
+
+    form: Form
+    classes: int
+    noised: bool = True
+    most: float | None = None
+
 
 def answered_by(event: Verified, reply: Reply) -> Answered:
     """What is known of a response before it is opened; it names a protection that there is."""
     header, record = event.header, event.record
     protection = Protection(header.ask.protection)
+    ask = header.ask
     return Answered(
-        header.sender, reply.digest, record.at, record.offset, header.ask.rows, protection
+        header.sender, reply.digest, record.at, record.offset, ask.rows, protection, ask.rule
     )
 
 
@@ -45,17 +66,13 @@ def unread(event: Verified, reply: Reply, most_bytes: int) -> tuple[Given, Refus
     return Given(answered, reply.model, None, relayed=kept, unread=reply.kind == "answer"), None
 
 
-def open_response(
-    event: Verified, reply: Reply, form: Form, classes: int, *, noised: bool = True
-) -> tuple[Given, Refusal | None]:
+def open_response(event: Verified, reply: Reply, reading: Reading) -> tuple[Given, Refusal | None]:
     """Open a response.
 
     Args:
         event: the response, verified.
         reply: what its header says of it.
-        form: the federation's.
-        classes: of the task.
-        noised: whether the policy lets an answer be noised integers.
+        reading: of the federation.
 
     Returns:
         What it says; one that cannot be used stands as an abstain, with the refusal that says why.
@@ -67,10 +84,20 @@ def open_response(
     answer = event.open(Answer)
     if isinstance(answer, Refusal):
         return Given(answered, reply.model, None, answer.reason), answer
-    prediction = prediction_of(answer, form, event.header.ask.rows, classes, noised=noised)
+    ask, own = event.header.ask, None
+    if ask.rule in OWN_CAPS:
+        apart = _weight_apart(answer, ask.rule, ask.rows)
+        if isinstance(apart, Refusal):
+            return Given(answered, reply.model, None, apart.reason), apart
+        answer, own = apart
+    prediction = prediction_of(
+        answer, reading.form, ask.rows, reading.classes, noised=reading.noised
+    )
     if isinstance(prediction, Refusal):
         return Given(answered, reply.model, None, prediction.reason), prediction
-    return Given(answered, reply.model, prediction, noise=answer.noise), None
+    if reading.most is not None:
+        prediction = confidence_cap(prediction, reading.most)
+    return Given(answered, reply.model, prediction, noise=answer.noise, own=own), None
 
 
 def open_half(event: Verified, reply: Reply, classes: int) -> tuple[Given, Refusal | None]:
@@ -124,6 +151,28 @@ def prediction_of(
     if answer.scale is not None:
         return _noised(tensor, array, answer.scale)
     return _probabilities(tensor, array)
+
+
+def _weight_apart(
+    answer: Answer, rule: str, rows: int
+) -> tuple[Answer, NDArray[np.float64]] | Refusal:
+    """An answer without its second tensor, and what that says: the weight of each row, [rows]."""
+    if len(answer.outputs) != 2 or answer.outputs[1].name != WEIGHT:
+        return Refusal(Reason.WRONG_FORM, f"rule {rule} wants a second tensor named {WEIGHT}")
+    tensor = answer.outputs[1]
+    array = to_array(tensor)
+    if isinstance(array, Refusal):
+        return array
+    if tensor.datatype is not Datatype.FP64:
+        return Refusal(Reason.WRONG_DATATYPE, f"weights of {tensor.datatype}")
+    if array.shape != (rows,):
+        return Refusal(Reason.WRONG_SHAPE, f"weights {array.shape} instead of {(rows,)}")
+    weights, cap = array.astype(np.float64), OWN_CAPS[rule]
+    # The cap is an exponential, whose last bit is another one on another machine.
+    if weights.min() < 0 or weights.max() > cap * (1 + _ROUNDING):
+        return Refusal(Reason.NOT_A_PREDICTION, f"a weight outside 0 .. {cap:g}")
+    rest = answer.model_copy(update={"outputs": answer.outputs[:1]})
+    return rest, np.minimum(weights, cap)
 
 
 def _abstained(event: Verified, reply: Reply) -> tuple[Given | None, Refusal | None]:

@@ -7,7 +7,7 @@ form. A participant computes both, and they travel inside its answer.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 _SMALLEST = 2.0**-1022
 
 
-def rotations(
-    images: NDArray[np.float64], degrees: tuple[int, ...] = (0, 90, 180, 270)
-) -> NDArray[np.float64]:
+def rotations(images: NDArray[Any], degrees: tuple[int, ...] = (0, 90, 180, 270)) -> NDArray[Any]:
     """Square images turned by quarter turns: [rows, side, side, ...] to [forms, rows, ...].
 
     For what looks the same whichever way is up; other data needs the model's own forms.

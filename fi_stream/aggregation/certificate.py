@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fi_stream.aggregation.competence import DENSITY_CAP, ENERGY_CAP
-from fi_stream.aggregation.evidence import SIZED, STANDING, WEIGHTED, Evidence, weights
+from fi_stream.aggregation.evidence import (
+    EQUAL,
+    OWN_CAPS,
+    SIZED,
+    STANDING,
+    WEIGHTED,
+    Evidence,
+    weights,
+)
 from fi_stream.aggregation.stacks import shares, total
 
 if TYPE_CHECKING:
@@ -22,17 +29,13 @@ if TYPE_CHECKING:
 
 VOTES = "hard"
 
-_OWN_CAPS: Final = {
+_CAPS: Final = {
     "soft": 1.0,
     "entropy": 1.0,
+    "spectral": 1.0,
     "competence_entropy": 1.0,
-    "competence_energy": ENERGY_CAP,
-    "competence_density": DENSITY_CAP,
     "tta_mean": 1.0,
-    "tta_l2": 1.0,
-    "tta_cosine": 1.0,
-    "tta_kl": 1.0,
-    "tta_js": 1.0,
+    **OWN_CAPS,
 }
 """The most that a participant can make of the weight that it sets itself."""
 
@@ -55,7 +58,9 @@ class Certificate:
     weights: Weights
 
 
-def certify(rule: str, evidence: Evidence, slack: float = 0.0) -> Certificate | None:
+def certify(
+    rule: str, evidence: Evidence, slack: float = 0.0, share: float = 1.0
+) -> Certificate | None:
     """The certificate of a rule's labels.
 
     Args:
@@ -63,11 +68,15 @@ def certify(rule: str, evidence: Evidence, slack: float = 0.0) -> Certificate | 
         evidence: the contributors' answers, at least one; sizes and standing are not theirs to
             choose, predictions and own weights are.
         slack: by how much the probabilities of an answer may add up to more than 1.
+        share: the most of all weight that one contributor may have.
 
     Returns:
         None for a rule that is no sum of capped parts: nothing bounds what one can do to it, or
-        nobody has shown what does.
+        nobody has shown what does. Where weights differ and a share bounds them, one contributor
+        moves the weights of the others, too: there is none either.
     """
+    if share < 1 and rule not in EQUAL:
+        return None
     found = _parts(rule, evidence)
     if found is None:
         return None
@@ -113,11 +122,11 @@ def _parts(rule: str, evidence: Evidence) -> tuple[Stack, Weights] | None:
         best = predictions == predictions.max(axis=-1, keepdims=True)
         votes = best / best.sum(axis=-1, keepdims=True)
         return votes, np.ones(predictions.shape[:2])
-    if rule not in _OWN_CAPS or rule not in WEIGHTED:
+    if rule not in _CAPS or rule not in WEIGHTED:
         return None
     sizes = evidence.sizes if rule in SIZED else None
-    standing = evidence.standing if rule in SIZED & STANDING else None
-    caps = _OWN_CAPS[rule] * evidence.product(sizes, standing)
+    standing = evidence.standing if rule in STANDING else None
+    caps = _CAPS[rule] * evidence.product(sizes, standing)
     return predictions * weights(rule, evidence)[..., np.newaxis], caps
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_T = TypeVar("_T", bound=np.generic)
 
 FROM_QUERIES = 100
 """How many queries a client must have asked before a ratio is learnt for it."""
@@ -97,10 +99,14 @@ class Past:
         """The ratio to these queries; None until there are enough of them."""
         if len(self._rows) < FROM_QUERIES:
             return None
-        return fit(training, np.stack(self._rows), strength)
+        return fit(training, self.kept(), strength)
+
+    def kept(self) -> NDArray[np.float64]:
+        """What is kept of at least one query, as it is now: [rows, features]."""
+        return np.stack(self._rows)
 
 
-def sample(training: NDArray[np.float64], most: int = MOST_EXAMPLES) -> NDArray[np.float64]:
+def sample(training: NDArray[_T], most: int = MOST_EXAMPLES) -> NDArray[_T]:
     """The training examples that are kept: all, or so many drawn once and for all."""
     if len(training) <= most:
         return training

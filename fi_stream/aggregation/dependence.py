@@ -60,11 +60,8 @@ def dependent(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     Source: Woolf, The log likelihood ratio test (Annals of Human Genetics, 1957); Wilson, Hilferty,
     The distribution of chi-square (PNAS 1931).
     """
-    members = _pooled(labels)
-    participants, pools, rows = members.shape
-    flat = members.reshape(participants * pools, rows)
-    # Counts are whole numbers, so the product is exact in whatever order it is added.
-    tables = (flat @ flat.T).reshape(participants, pools, participants, pools).swapaxes(1, 2)
+    tables = _tables(labels)
+    participants, _, pools, _ = tables.shape
     common = tables.sum(axis=(2, 3))
     left, right = tables.sum(axis=3), tables.sum(axis=2)
     product = left[..., np.newaxis] * right[..., np.newaxis, :]
@@ -84,15 +81,21 @@ def _critical(freedom: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(freedom > 0, some * root * root * root, np.inf)
 
 
-def _pooled(labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Which pool of labels each row is in: [participants, pools, rows], 1 or 0."""
-    found = [_pools(one) for one in labels]
-    most = max(int(pools.max(initial=0)) for pools in found) + 1
-    members = np.zeros((labels.shape[0], most, labels.shape[1]))
-    for one, pools in zip(members, found, strict=True):
-        answered = np.flatnonzero(pools >= 0)
-        one[pools[answered], answered] = 1.0
-    return members
+def _tables(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How often two say this and that: [participants, participants, pools, pools].
+
+    Counted one participant at a time: a product of matrices would share busy cores among threads
+    of its own, and take many times as long.
+    """
+    said = np.stack([_pools(one) for one in labels])
+    participants, most = said.shape[0], int(said.max(initial=0)) + 1
+    place = np.arange(participants)[:, np.newaxis] * most * most
+    tables = np.empty((participants, participants * most * most))
+    for table, own in zip(tables, said, strict=True):
+        both = (own >= 0) & (said >= 0)
+        cells = place + own * most + said
+        table[:] = np.bincount(cells[both], minlength=table.size)
+    return tables.reshape(participants, participants, most, most)
 
 
 def _pools(labels: NDArray[np.int64]) -> NDArray[np.int64]:

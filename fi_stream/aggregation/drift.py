@@ -15,7 +15,7 @@ class Tolerance:
     """What is normal, and what is to be found.
 
     The first `baseline` answers say how often a participant agrees. A drop to `falls_to` of that is
-    to be found. The alarm is at a log likelihood ratio of `threshold`: were the usual agreement
+    to be found. The alarm is at a log likelihood ratio above `threshold`: were the usual agreement
     known exactly, a false one would come once in exp(threshold) answers or less often. A drop
     to agreement p1 from p0 is found after about threshold / KL(p1, p0) answers.
     """
@@ -44,6 +44,11 @@ class Drift:
         return self._ratio
 
     @property
+    def alarmed(self) -> bool:
+        """Whether there is an alarm now; it ends when agreement is again what it used to be."""
+        return self._ratio > self._tolerance.threshold
+
+    @property
     def usual(self) -> float | None:
         """How often it agrees at least when nothing is wrong; None until that is known."""
         if self._seen < self._tolerance.baseline:
@@ -62,8 +67,9 @@ class Drift:
             return False
         fallen = self._tolerance.falls_to * usual
         step = log(fallen / usual) if agreed else log((1 - fallen) / (1 - usual))
-        self._ratio = max(0.0, self._ratio + step)
-        return self._ratio > self._tolerance.threshold
+        # Bounded, so that an alarm ends some answers after what it was about does.
+        self._ratio = min(max(0.0, self._ratio + step), 2 * self._tolerance.threshold)
+        return self.alarmed
 
 
 def alarm(agreed: Iterable[bool], tolerance: Tolerance = Tolerance()) -> int | None:

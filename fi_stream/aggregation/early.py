@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fi_stream.aggregation.evaluate import Gathered, scored
+from fi_stream.aggregation.evidence import EQUAL
 from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
 
 if TYPE_CHECKING:
@@ -39,20 +40,22 @@ _MARGIN: Final = 2.0**-18
 """More than all rounding: `hard` rounds four scores by 2^-21 each, sums of 4096 are off by 1e-8."""
 
 
-def certain(candidates: Sequence[Candidate], *, noised: bool) -> list[bool]:
+def certain(
+    candidates: Sequence[Candidate], *, noised: bool, share: float | None = None
+) -> list[bool]:
     """Whether each query's labels stand, whatever the missing participants say, without a tie.
 
     Args:
         candidates: with at least one answer each.
         noised: whether answers may be noised integers: nothing bounds those, so that only votes
             have a cap.
+        share: the policy's bound on one participant's part of all weight; where weights differ, a
+            missing participant then moves those of the others, and nothing is certain.
     """
+    rules = frozenset(CAPS) if share is None else frozenset(CAPS) & EQUAL
+    rules = rules & {_VOTES} if noised else rules
     found = [False] * len(candidates)
-    capped = [
-        index
-        for index, one in enumerate(candidates)
-        if one.asked.ask.rule in CAPS and not (noised and one.asked.ask.rule != _VOTES)
-    ]
+    capped = [index for index, one in enumerate(candidates) if one.asked.ask.rule in rules]
     gathered = [Gathered.of(candidates[i].asked, candidates[i].answers) for i in capped]
     for group in scored(gathered):
         starts = np.cumsum([0, *group.rows[:-1]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fi_stream.aggregation.facts import Asked, Given
+    from fi_stream.aggregation.facts import Asked, Given, Settled
     from fi_stream.aggregation.rules import Scores, Stack
     from fi_stream.values import MemberId
 
@@ -30,7 +30,8 @@ class Gathered:
 
     `digest` is the SHA-256 of the query's event. `answers` holds at least one prediction, all
     [rows, classes] of float64; labels come in through `one_hot`. `sizes`, `own` ([rows] each) and
-    `standing` are the parts of `Evidence`, by member; who is not in one counts as 1 there.
+    `standing` are the parts of `Evidence`, by member; who is not in one counts as 1 there. `share`
+    is the most of all weight that one member may have.
     """
 
     digest: bytes
@@ -39,6 +40,7 @@ class Gathered:
     sizes: Mapping[MemberId, float] = field(default_factory=dict)
     own: Mapping[MemberId, NDArray[np.float64]] = field(default_factory=dict)
     standing: Mapping[MemberId, float] = field(default_factory=dict)
+    share: float = 1.0
 
     @classmethod
     def of(cls, asked: Asked, answers: Mapping[MemberId, Given]) -> Gathered:
@@ -46,6 +48,13 @@ class Gathered:
         predictions = {m: g.prediction for m, g in answers.items() if g.prediction is not None}
         own = {m: g.own for m, g in answers.items() if g.own is not None}
         return cls(asked.digest, asked.ask.rule, predictions, asked.sizes, own)
+
+    @classmethod
+    def of_settled(cls, one: Settled) -> Gathered:
+        """The same of a settled query, with what a window of past queries added to it."""
+        found = cls.of(one.asked, one.answers)
+        rule = one.rule or found.rule
+        return replace(found, rule=rule, standing=one.standing, share=one.share)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +98,8 @@ def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
         digests = [queries[index].digest for index in group.queries]
         labels = labels_of(group.scores, digests, group.rows)
         cuts = np.cumsum(group.rows)[:-1]
-        certified = _certified(queries[group.queries[0]].rule, group.evidence)
+        one = queries[group.queries[0]]
+        certified = _certified(one.rule, group.evidence, one.share)
         parts = zip(
             np.split(labels, cuts),
             np.split(normalised(group.scores), cuts),
@@ -107,11 +117,11 @@ def scored(queries: Sequence[Gathered]) -> Iterator[Scored]:
     Raises:
         ConfigError: a query names a rule that does not exist.
     """
-    groups: defaultdict[tuple[str, int, int], list[int]] = defaultdict(list)
+    groups: defaultdict[tuple[str, float, int, int], list[int]] = defaultdict(list)
     for index, query in enumerate(queries):
         classes = next(iter(query.answers.values())).shape[1]
-        groups[query.rule, len(query.answers), classes].append(index)
-    for (name, _, _), indices in groups.items():
+        groups[query.rule, query.share, len(query.answers), classes].append(index)
+    for (name, share, _, _), indices in groups.items():
         group = [queries[index] for index in indices]
         rows = [next(iter(query.answers.values())).shape[0] for query in group]
         evidence = Evidence(
@@ -122,7 +132,7 @@ def scored(queries: Sequence[Gathered]) -> Iterator[Scored]:
             if name in STANDING
             else None,
         )
-        made = scores(name, evidence) if name in NAMES else rule(name)(evidence.predictions)
+        made = scores(name, evidence, share) if name in NAMES else rule(name)(evidence.predictions)
         yield Scored(indices, rows, made, evidence)
 
 
@@ -139,11 +149,11 @@ def _per_row(
     return np.concatenate([np.stack(part) for part in parts], axis=1)
 
 
-def _certified(name: str, evidence: Evidence) -> NDArray[np.int64]:
+def _certified(name: str, evidence: Evidence, share: float) -> NDArray[np.int64]:
     """How many contributors each row's label withstands, [rows]; -1 where nobody can tell."""
     stack = evidence.predictions
     unknown = np.full(stack.shape[1], -1)
-    found = certify(name, evidence, SIMPLEX_TOLERANCE)
+    found = certify(name, evidence, SIMPLEX_TOLERANCE, share)
     if found is None:
         return unknown
     bounded = (stack >= 0).all(axis=(0, 2))

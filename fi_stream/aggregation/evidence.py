@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from fi_stream.aggregation.caps import weight_cap
+from fi_stream.aggregation.competence import DENSITY_CAP, ENERGY_CAP
 from fi_stream.aggregation.consensus import consensus_weights
 from fi_stream.aggregation.rules import RULES, entropy_weights
 from fi_stream.aggregation.stacks import Scores, Stack, Weights, weighted
@@ -135,25 +136,23 @@ SIZED = frozenset({"competence_entropy", "competence_energy", "competence_densit
 AUGMENTED = frozenset({"tta_mean", "tta_l2", "tta_cosine", "tta_kl", "tta_js"})
 """The rules by which a participant asks its model several forms of each query."""
 
-OWN = frozenset({"competence_energy", "competence_density", *AUGMENTED - {"tta_mean"}})
+OWN_CAPS = MappingProxyType(
+    {
+        "competence_energy": ENERGY_CAP,
+        "competence_density": DENSITY_CAP,
+        **dict.fromkeys(sorted(AUGMENTED - {"tta_mean"}), 1.0),
+    }
+)
+"""The most that such a weight can be, by the rule that reads it."""
+
+OWN = frozenset(OWN_CAPS)
 """The rules that read a weight which the participant computed, and which its answer carries."""
 
 STANDING = frozenset({"spectral", "hybrid", "competence_density"})
 """The rules that read what was learnt of a participant from past queries."""
 
-CLAIMED = frozenset(
-    {
-        "entropy",
-        "competence_entropy",
-        "competence_energy",
-        "competence_density",
-        "tta_l2",
-        "tta_cosine",
-        "tta_kl",
-        "tta_js",
-    }
-)
-"""The rules by which a participant sets its own weight: by its size, its confidence, or w."""
+EQUAL = frozenset({"hard", "soft", "tta_mean"})
+"""The rules by which all count the same, so that a cap on weights changes nothing."""
 
 NAMES = tuple(dict.fromkeys((*RULES, *WEIGHTED)))
 """Every rule there is."""

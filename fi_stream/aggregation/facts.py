@@ -49,7 +49,7 @@ class Asked:
 class Answered:
     """Who answered which query event, and where and when the broker appended that.
 
-    `rows` and `protection` are of the query, as the answer's own header says.
+    `rows`, `protection` and `rule` are of the query, as the answer's own header says.
     """
 
     member: MemberId
@@ -58,6 +58,7 @@ class Answered:
     offset: int = 0
     rows: int = 1
     protection: Protection = Protection.TRUSTED
+    rule: str = "soft"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +102,11 @@ class Settled:
     `retry_ms` is what those of the `missing` said who expect to have room later. `relayed` is what
     came, answers and abstains, in order of member id, of a query whose answers only its client may
     read. `first` is the lowest offset of its responses.
+
+    The window of past queries (`window`) may add: `standing`, what it learnt of each participant;
+    `rule`, which decides in place of the one that was asked for; `left_out`, the answers that came
+    and do not count, whose members are among the `missing`; and `share`, the most of all weight
+    that one participant may have.
     """
 
     asked: Asked
@@ -111,6 +117,10 @@ class Settled:
     retry_ms: Mapping[MemberId, int] = field(default_factory=dict)
     relayed: Mapping[MemberId, bytes] = field(default_factory=dict)
     first: int | None = None
+    standing: Mapping[MemberId, float] = field(default_factory=dict)
+    rule: str | None = None
+    left_out: Mapping[MemberId, Given] = field(default_factory=dict)
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

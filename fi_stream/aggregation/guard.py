@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.caps import TIMES_MEDIAN
-from fi_stream.aggregation.evidence import CLAIMED, Evidence, scores
+from fi_stream.aggregation.evidence import Evidence, scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ class Guard:
 
     `times_median` bounds sizes (`caps.capped_sizes`), `share` what one participant may have of all
     weight, and `gate` leaves out who is independent of its peers (`dependence.gate`). A gate needs
-    200 queries. Until it has judged, rules by which a participant weighs itself are `soft`.
+    200 queries. Until it has judged, every rule but votes is `soft` (`until_judged`).
     """
 
     times_median: float | None = None
@@ -31,6 +31,15 @@ class Guard:
 
 UNGUARDED = Guard()
 GUARDED = Guard(times_median=TIMES_MEDIAN, gate=True)
+
+
+def until_judged(rule: str) -> str:
+    """The rule that decides in place of another while somebody is not judged yet.
+
+    Under `soft` whoever answers at random, however sure, has one part of the sum, and under `hard`
+    one vote. Other rules give it more: a veto, the middle value, or the weight that it claims.
+    """
+    return rule if rule == "hard" else "soft"
 
 
 def guarded(
@@ -44,8 +53,8 @@ def guarded(
         guard: how far they are believed.
         counting: [participants] whom the gate lets count; None where it has not judged.
     """
-    if guard.gate and counting is None and rule in CLAIMED:
-        return scores("soft", replace(evidence, sizes=None, own=None, standing=None), guard.share)
+    if guard.gate and counting is None:
+        return scores(until_judged(rule), evidence, guard.share)
     if guard.gate and counting is not None:
         evidence = evidence.of(counting)
     return scores(rule, evidence, guard.share)

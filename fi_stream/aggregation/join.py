@@ -331,8 +331,9 @@ def _unfit(entry: _Entry, answer: Answered) -> Refusal | None:
         return Refusal(Reason.WRONG_QUERY, f"{answer.member} answers another event")
     if entry.asked is not None:
         ask = entry.asked.ask
-        if (answer.rows, answer.protection) != (ask.rows, ask.protection):
-            what = f"{answer.rows} rows under {answer.protection}"
+        theirs = (answer.rows, answer.protection, answer.rule)
+        if theirs != (ask.rows, ask.protection, ask.rule):
+            what = f"{answer.rows} rows under {answer.protection} by {answer.rule}"
             return Refusal(Reason.WRONG_QUERY, f"{answer.member} answers {what}")
     if answer.at > entry.deadline:
         return Refusal(Reason.LATE, f"{answer.member}: {answer.at - entry.deadline} ms late")

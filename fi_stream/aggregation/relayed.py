@@ -18,21 +18,11 @@ from fi_stream.events.refusals import Reason, Refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fi_stream.aggregation.answers import Reading
     from fi_stream.aggregation.facts import Asked, Given
     from fi_stream.events.payloads import ResultPayload
-    from fi_stream.federation.policy import Form
     from fi_stream.sealing.gate import Verified
     from fi_stream.values import MemberId
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the federation's answers are read; `noised` is whether they may be noised integers."""
-
-    form: Form
-    classes: int
-    noised: bool
-    quorum: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +34,7 @@ class Relayed:
 
 
 def settle_relayed(
-    asked: Asked, payload: ResultPayload, relayed: Sequence[Relayed], reading: Reading
+    asked: Asked, payload: ResultPayload, relayed: Sequence[Relayed], reading: Reading, quorum: int
 ) -> tuple[Settled, list[Refusal]]:
     """Settle one's own query from what was relayed.
 
@@ -54,6 +44,7 @@ def settle_relayed(
             whoever relayed the answers does not know them.
         relayed: what `payload.responses` holds, in its order; of each member the first counts.
         reading: of the federation.
+        quorum: of its policy.
 
     Returns:
         The query with its outcome, and a refusal for each response that cannot be used. Its sender
@@ -79,7 +70,7 @@ def settle_relayed(
     answers = {member: given[member] for member in sorted(given) if given[member].counts}
     if payload.outcome is Outcome.REJECTED:
         outcome = Outcome.REJECTED
-    elif len(answers) < reading.quorum:
+    elif len(answers) < quorum:
         outcome = Outcome.NO_QUORUM
     elif all(member in given or why for member, why in missing.items()):
         outcome = Outcome.COMPLETE
@@ -105,7 +96,7 @@ def _read(
     theirs = None if reply is None else (reply.client, reply.digest, header.ask)
     if reply is None or theirs != (asked.client, asked.digest, asked.ask):
         return None, Refusal(Reason.WRONG_QUERY, f"{member} answers another event")
-    return open_response(event, reply, reading.form, reading.classes, noised=reading.noised)
+    return open_response(event, reply, reading)
 
 
 def _reason(code: int | None) -> Reason | None:

@@ -78,7 +78,8 @@ class Compared:
 
 def recorded(one: Settled, payload: ResultPayload, quorum: int) -> Recorded | None:
     """A settled query as a recording keeps it; None where an answer was not for us to open."""
-    if any(given.prediction is None for given in one.answers.values()):
+    came = {**one.answers, **one.left_out}
+    if any(given.prediction is None for given in came.values()):
         return None
     return Recorded(
         client=one.asked.client,
@@ -93,11 +94,14 @@ def recorded(one: Settled, payload: ResultPayload, quorum: int) -> Recorded | No
                 at=given.answered.at,
                 prediction=_tensor("prediction", given.prediction),
                 size=one.asked.sizes.get(member),
+                own=None if given.own is None else _tensor("weight", given.own),
+                standing=one.standing.get(member),
             )
-            for member, given in sorted(one.answers.items())
+            for member, given in sorted(came.items())
             if given.prediction is not None
         ),
         result=payload,
+        share=one.share if one.share < 1 else None,
     )
 
 

@@ -52,7 +52,7 @@ def result_payloads(
             a query that it refuses is rejected.
     """
     gathered = {
-        index: Gathered.of(one.asked, one.answers)
+        index: Gathered.of_settled(one)
         for index, one in enumerate(settled)
         if one.outcome in _DECIDED and not one.relayed
     }
@@ -128,4 +128,5 @@ def _payload(one: Settled, decision: Decision | None, noise: Noise | None = None
         missing=missing_of(one),
         responses=tuple(one.relayed.values()) or None,
         noise=noise,
+        rule=None if decision is None else one.rule,
     )

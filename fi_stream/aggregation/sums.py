@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fi_stream.aggregation.evidence import SIZED
+from fi_stream.aggregation.evidence import AUGMENTED, OWN_CAPS, SIZED
 from fi_stream.aggregation.rules import entropy_weights
 
 if TYPE_CHECKING:
@@ -39,13 +39,27 @@ def _hard(prediction: NDArray[np.float64]) -> _Weighted:
 
 
 SUM_RULES: MappingProxyType[str, Callable[[NDArray[np.float64]], _Weighted]] = MappingProxyType(
-    {"soft": _soft, "hard": _hard, "entropy": _entropy, "competence_entropy": _entropy}
+    {
+        "soft": _soft,
+        "hard": _hard,
+        "entropy": _entropy,
+        "competence_entropy": _entropy,
+        "competence_energy": _soft,
+        "competence_density": _soft,
+        **dict.fromkeys(sorted(AUGMENTED), _soft),
+    }
 )
-"""By the name of the rule: what a prediction [rows, classes] counts as, and its weights [rows]."""
+"""By the name of the rule: what a prediction [rows, classes] counts as, and its weights [rows].
+
+Besides them a weight of the participant's own counts where the rule reads one (`OWN_CAPS`).
+"""
 
 
 def contribution(
-    prediction: NDArray[np.float64], rule: str, share: float = 1.0
+    prediction: NDArray[np.float64],
+    rule: str,
+    share: float = 1.0,
+    own: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """What one participant adds to a sum.
 
@@ -54,6 +68,8 @@ def contribution(
         rule: one of `SUM_RULES`.
         share: the participant's size, as a part of the largest that is believed, for rules that
             weigh by it.
+        own: [rows], for a rule that reads the participant's own weights: it counts as a part of the
+            most that it can be.
 
     Returns:
         [rows, classes + 1]: the weighted prediction, then the weight, both from 0 to `CAP`.
@@ -61,6 +77,8 @@ def contribution(
     counted, weights = SUM_RULES[rule](prediction)
     if rule in SIZED:
         weights = weights * share
+    if own is not None:
+        weights = weights * (own / OWN_CAPS[rule])
     weights = np.clip(weights, 0.0, CAP)[:, np.newaxis]
     return np.concatenate([counted * weights, weights], axis=1)
 

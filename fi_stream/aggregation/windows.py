@@ -7,7 +7,7 @@ depend on when an aggregator started, nor on what it read together.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,16 @@ class Windows:
     warm: int = 100
     block: int = 50
 
+    def past(self, rows: int) -> slice | None:
+        """The rows that what is learnt after so many comes from: whole blocks; None until warm."""
+        start = rows - rows % self.block
+        return slice(max(0, start - self.length), start) if start >= self.warm else None
+
     def over(self, rows: int) -> Iterator[tuple[slice, slice | None]]:
         """Each block of so many rows, and the past that it may use: None until it is warm."""
         for start in range(0, rows, self.block):
-            past = slice(max(0, start - self.length), start) if start >= self.warm else None
-            yield slice(start, min(start + self.block, rows)), past
+            yield slice(start, min(start + self.block, rows)), self.past(start)
+
+
+WINDOWS: Final = Windows()
+"""What a bench over traces and a running aggregator both learn from."""

@@ -135,6 +135,8 @@ def in_words(result: Result) -> str:
     if result.labels is not None:
         words.append(" ".join(result.labels))
     words.append(f"{result.latency_ms:.0f} ms, {len(result.contributors)} contributors")
+    if result.decided_by is not None:
+        words.append(f"by {result.decided_by}: somebody is not judged yet")
     if result.certified is False:
         words.append(f"NOT certain against {result.withstand} lying contributors")
     words += [f"{member}: {why}" for member, why in result.missing.items()]

@@ -19,7 +19,7 @@ from fi_stream.federation.mistakes import Mistake, located
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.compatibility import refuse_aggregator, refuse_policy, refuse_privacy
 from fi_stream.privacy.sums import refuse_own
-from fi_stream.roles.rules import refuse_rules
+from fi_stream.roles.rules import model_mistakes, refuse_rules
 from fi_stream.roles.seat import refuse_sums
 from fi_stream.sealing.identity import load_identities, sealing_key
 from fi_stream.transport.connection import Connection
@@ -96,6 +96,7 @@ def _member(file: Path) -> Checked:
         *membership_mistakes(member, federation, file),
         *_keys(member, federation, file),
         *_noise(member, federation, file),
+        *_rules_of(member, federation, file),
     )
     return Checked(file, "member", mistakes, f"{member.id} of {_summary(federation)}")
 
@@ -175,6 +176,12 @@ def _noise(member: MemberSettings, federation: Federation, file: Path) -> Iterat
         yield Mistake(file, what, "privacy.mechanism")
 
 
+def _rules_of(member: MemberSettings, federation: Federation, file: Path) -> Iterator[Mistake]:
+    """What a participant's model lacks for the policy's rules."""
+    for key, why in model_mistakes(federation, member.model) if member.model else ():
+        yield Mistake(file, why, f"model.{key}")
+
+
 def _ledger(member: MemberSettings, file: Path) -> Iterator[Mistake]:
     for key, kept in (
         ("privacy.ledger", member.privacy and member.privacy.ledger),
@@ -189,7 +196,12 @@ def _model(member: MemberSettings, file: Path) -> Iterator[Mistake]:
     model = member.model
     if model is None:
         return
-    for key, path in (("model.onnx", model.onnx), ("model.exported", model.exported)):
+    for key, path in (
+        ("model.onnx", model.onnx),
+        ("model.exported", model.exported),
+        ("model.held_out", model.held_out),
+        ("model.training", model.training),
+    ):
         if path is not None and not path.is_file():
             yield Mistake(file, f"there is no file {path}; check the path", key)
     if model.exported is not None and model.exported.is_file():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fi_stream.demo.data import task
-from fi_stream.demo.model import SOURCE
+from fi_stream.demo.model import INPUT, SOURCE
 from fi_stream.federation.federation import Federation
 from fi_stream.federation.files import federation_toml
 from fi_stream.federation.policy import Policy, Protection
@@ -51,8 +53,9 @@ def write_federation(directory: Path, bootstrap: str, trained: Trained, group: G
         elif role is Role.HELPER:
             text += '\n[helper]\nstore = "releases.sqlite"\n'
         (directory / name / "member.toml").write_text(text, "utf-8")
-    for name, network in network_of.items():
+    for (name, network), images in zip(network_of.items(), trained.training, strict=True):
         network.save(directory / name / "weights.npz")
+        np.savez(directory / name / "training.npz", allow_pickle=False, **{INPUT: images})
         (directory / name / "model.py").write_text(SOURCE, "utf-8")
     federation = Federation(
         name="demo",
@@ -69,7 +72,13 @@ def write_federation(directory: Path, bootstrap: str, trained: Trained, group: G
     (directory / "federation.toml").write_text(federation_toml(federation), "utf-8")
 
 
-_MODEL = '\n[model]\nfactory = "model:load"\ngives = "probabilities"\nthreads = 1\n'
+_MODEL = """
+[model]
+factory = "model:load"
+gives = "probabilities"
+threads = 1
+training = "training.npz"
+"""
 
 
 def _member_toml(name: str, role: Role, bootstrap: str) -> str:

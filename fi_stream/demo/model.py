@@ -62,11 +62,18 @@ class Network:
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """What each picture shows: [rows, 64] -> [rows, 10], each row on the simplex."""
-        active = np.maximum(images @ self.hidden + self.hidden_bias, 0)
-        logits = active @ self.output + self.output_bias
+        _, logits = self._layers(images)
         likely = np.exp(logits - logits.max(axis=-1, keepdims=True))
         result: NDArray[np.float32] = likely / likely.sum(axis=-1, keepdims=True)
         return result
+
+    def features(self, inputs: Inputs) -> NDArray[np.float32]:
+        """The hidden layer and the logits of the rows: [rows, 64] -> [rows, units + 10]."""
+        return np.hstack(self._layers(inputs[INPUT]))
+
+    def _layers(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        active = np.maximum(images @ self.hidden + self.hidden_bias, 0)
+        return active, active @ self.output + self.output_bias
 
     def save(self, path: Path) -> None:
         """Write the weights as a `.npz` that holds arrays only."""

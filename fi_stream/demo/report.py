@@ -47,6 +47,19 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class Different:
+    """What participants whose data are very different read, computed without a federation.
+
+    `alpha` is their Dirichlet concentration, `best_single` the accuracy of the one that is best
+    alone; `by_rule` is that of all together, without noise, the best rule last.
+    """
+
+    alpha: float
+    best_single: float
+    by_rule: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Queries by outcome, and refused events and abstained answers by reason."""
 
@@ -88,7 +101,7 @@ class Report:
 
     `guarantee` is that of the last result, which counts all before it; None when nobody answered.
     `levels` compares the protections, the one that was asked for first; all else is about that one.
-    `broker` says which kind of broker it was.
+    `broker` says which kind of broker it was. `different` is not about this run: None without it.
     """
 
     counts: Counts
@@ -97,6 +110,7 @@ class Report:
     guarantee: Guarantee | None
     levels: Mapping[Protection, Level]
     broker: str
+    different: Different | None = None
 
     @property
     def protection(self) -> Protection:
@@ -137,6 +151,13 @@ class Report:
                 for each, level in self.levels.items()
             },
             "broker": self.broker,
+            "very_different_data": None
+            if self.different is None
+            else {
+                "alpha": self.different.alpha,
+                "best_single": _number(self.different.best_single),
+                "rules": {name: _number(one) for name, one in self.different.by_rule.items()},
+            },
         }
 
     def to_json(self) -> str:

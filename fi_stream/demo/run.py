@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fi_stream.demo.asking import Asking
 from fi_stream.demo.data import Digits, Division, queries
+from fi_stream.demo.different import very_different
 from fi_stream.demo.federation import AGGREGATOR, HELPER, participant_names, write_federation
-from fi_stream.demo.levels import groups, labels, latency, level
-from fi_stream.demo.offline import accuracy, predictions, together
+from fi_stream.demo.levels import WITHOUT_NOISE, groups, labels, latency, level
+from fi_stream.demo.offline import accuracy, predictions, ratios, together
 from fi_stream.demo.picture import Guess, picture
 from fi_stream.demo.processes import Processes
 from fi_stream.demo.report import Accuracy, Alone, Counts, Latency, Report
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from fi_stream.demo.training import Trained
     from fi_stream.roles.result import Result
     from fi_stream.values import Instant
-
-NOISELESS_RULE = "competence_entropy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,14 @@ def run_demo(settings: Settings, console: Console, clock: Clock) -> Report:
                     stopped = roles.stop()
                 for said in stopped.values() if number == 1 else ():
                     asking.refused.update(said.get("refused", {}))
-    report = _report(settings, made, asked, asking, begun)
+    report = replace(
+        _report(settings, made, asked, asking, begun),
+        different=very_different(
+            division,
+            settings.queries,
+            lambda n: console.print(f"p{n + 1} trains on very different digits, too ..."),
+        ),
+    )
     _show_one(made, asked, asking.results[settings.protection], console)
     console.print(final_table(report))
     return report
@@ -134,6 +140,7 @@ def _report(
         Alone(accuracy(one.argmax(axis=1), asked.labels), n)
         for one, n in zip(said, made.examples, strict=True)
     ]
+    own = ratios(made, asked.images)
     results = asking.results[settings.protection]
     p50, p99 = latency(results)
     outcomes = Counter("unknown" if r.outcome is None else r.outcome.value for r in results)
@@ -143,7 +150,7 @@ def _report(
         counts=Counts(len(results), outcomes, asking.refused),
         accuracy=Accuracy(
             federation=accuracy(labels(results), asked.labels),
-            noiseless=accuracy(together(said, NOISELESS_RULE, made.examples), asked.labels),
+            noiseless=accuracy(together(said, WITHOUT_NOISE, made.examples, own), asked.labels),
             participants=dict(zip(participant_names(len(alone)), alone, strict=True)),
         ),
         latency=Latency(

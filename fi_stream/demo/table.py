@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fi_stream.demo.report import Latency, Report
+    from fi_stream.demo.report import Different, Latency, Report
     from fi_stream.privacy.guarantee import Guarantee
 
 _BAR = 20
@@ -43,7 +43,10 @@ _SEE_THE_RESULT = {Protection.TRUSTED: "the aggregator and the client"}
 
 def final_table(report: Report) -> RenderableType:
     """The whole report, as a person reads it."""
-    return Group(_accuracies(report), _levels(report), _facts(report))
+    parts = [_accuracies(report), _levels(report), _facts(report)]
+    if report.different is not None:
+        parts.insert(1, _very_different(report.different))
+    return Group(*parts)
 
 
 def _accuracies(report: Report) -> Table:
@@ -76,6 +79,24 @@ def _accuracies(report: Report) -> Table:
         (f"{everybody}, {_noise(report.guarantee)}", accuracy.federation, "bold green"),
     ):
         table.add_row(name, f"{share:.1%}", Bar(share, _BAR, colour), examples, style=colour)
+    return table
+
+
+def _very_different(different: Different) -> Table:
+    table = Table(
+        title=f"very different data, alpha {different.alpha:g} (computed, not streamed)",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_header=False,
+    )
+    table.add_column("who", no_wrap=True, overflow="crop")
+    table.add_column("right", justify="right", no_wrap=True, overflow="crop")
+    table.add_column("")
+    rows = {"the best one alone": different.best_single}
+    rows |= {f"all together, {name}": one for name, one in different.by_rule.items()}
+    for colour, (name, share) in zip(("cyan", "blue", "green"), rows.items(), strict=True):
+        table.add_row(name, f"{share:.1%}", Bar(share, _BAR, colour), style=colour)
     return table
 
 

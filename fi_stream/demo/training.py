@@ -36,12 +36,17 @@ _SMOOTHING = 0.1
 class Trained:
     """What the participants learned, and the digits that nobody trained on.
 
-    `networks` and `examples` (how many digits each was trained on) are in the participants' order.
+    `networks` and `training`, the pictures of each, are in the participants' order.
     """
 
     networks: tuple[Network, ...]
-    examples: tuple[int, ...]
+    training: tuple[NDArray[np.float32], ...]
     test: Digits
+
+    @property
+    def examples(self) -> tuple[int, ...]:
+        """How many digits each was trained on."""
+        return tuple(len(images) for images in self.training)
 
 
 def trained(
@@ -70,7 +75,7 @@ def trained(
         for number, part in enumerate(parts):
             training(number)
             networks.append(train(part, seed=division.seed + number))
-        made = Trained(tuple(networks), tuple(len(part) for part in parts), test)
+        made = Trained(tuple(networks), tuple(part.images for part in parts), test)
         # Renamed when whole: a demo that is interrupted or runs beside another leaves no half file.
         whole = scratch / kept.name
         _write(whole, made)
@@ -142,12 +147,12 @@ def _scratch(directory: Path) -> Iterator[Path]:
 
 def _write(file: Path, made: Trained) -> None:
     arrays: dict[str, NDArray[np.generic]] = {
-        "examples": np.array(made.examples),
         "test/images": made.test.images,
         "test/labels": made.test.labels,
     }
     for number, network in enumerate(made.networks):
         arrays |= {f"{number}/{name}": array for name, array in network.arrays().items()}
+        arrays[f"{number}/training"] = made.training[number]
     with file.open("wb") as archive:
         np.savez(archive, allow_pickle=False, **arrays)
 
@@ -157,12 +162,12 @@ def _read(file: Path) -> Trained | None:
     try:
         # opened here, because numpy leaves a damaged file open
         with file.open("rb") as archive, np.load(archive, allow_pickle=False) as stored:
-            examples = tuple(stored["examples"].tolist())
+            count = sum(name.endswith("/training") for name in stored)
             names = ("hidden", "hidden_bias", "output", "output_bias")
             networks = tuple(
-                Network(*(stored[f"{number}/{name}"] for name in names))
-                for number in range(len(examples))
+                Network(*(stored[f"{number}/{name}"] for name in names)) for number in range(count)
             )
-            return Trained(networks, examples, Digits(stored["test/images"], stored["test/labels"]))
+            training = tuple(stored[f"{number}/training"] for number in range(count))
+            return Trained(networks, training, Digits(stored["test/images"], stored["test/labels"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

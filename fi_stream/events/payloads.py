@@ -20,6 +20,9 @@ _Code = Annotated[int, Ge(1), Le(2**15)]
 _Millis = Annotated[int, Ge(0), Le(2**31 - 1)]
 _Epsilon = Annotated[FiniteFloat, Ge(0)]
 
+WEIGHT = "weight"
+"""The second tensor of an answer to a rule that reads the participant's own weight of each row."""
+
 _FRAME_STEP = 64
 _RESPONSE_ROOM = 512
 
@@ -56,6 +59,7 @@ class Noise(Value):
 class Answer(Value):
     """A participant's prediction in the federation's form.
 
+    `outputs` is the prediction, and FP64 [rows] named `weight` where the query's rule reads one.
     `scale` is the number of integer steps in 1.0 when the prediction is integers on a grid.
     """
 
@@ -99,7 +103,8 @@ class ResultPayload(Value):
 
     Under `blind` they are the client's to find: `responses` holds the event of each participant
     that answered or abstained, as it came, and `missing` the others. `noise` is what the aggregator
-    itself added to the votes: it counts against the client alone.
+    itself added to the votes: it counts against the client alone. `rule` is the one that decided,
+    where that is not the one that was asked for.
     """
 
     outcome: Annotated[Outcome, Field(strict=False)]
@@ -109,6 +114,7 @@ class ResultPayload(Value):
     missing: Annotated[tuple[Missing, ...], Len(0, SEALED_ENTRIES)] = ()
     responses: Annotated[tuple[bytes, ...], Len(0, SEALED_ENTRIES)] | None = None
     noise: Noise | None = None
+    rule: _Short | None = None
 
 
 def response_length(rows: int, outputs: int) -> int:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Gt, Le, Len
+from pydantic import FiniteFloat
 
 from fi_stream.events.codec import SEALED_ENTRIES, pack, unpack
 from fi_stream.events.header import Ask
@@ -38,7 +39,9 @@ class Head(Value):
 class RecordedAnswer(Value):
     """One participant's answer as a rule reads it: FP64 [rows, classes], appended at `at`.
 
-    `size` is how many training examples of it were believed, if it said.
+    `size` is how many training examples of it were believed, if it said. `own` is FP64 [rows], the
+    weights that its answer carried, and `standing` what was learnt of it from past queries, if the
+    rule that decided reads that.
     """
 
     member: MemberId
@@ -46,12 +49,15 @@ class RecordedAnswer(Value):
     at: Counter
     prediction: Tensor
     size: Annotated[float, Ge(0), Le(2**53)] | None = None
+    own: Tensor | None = None
+    standing: Annotated[FiniteFloat, Ge(0)] | None = None
 
 
 class Recorded(Value):
     """One query with its outcome.
 
     `participants` were to answer; `answers` came in time and could be opened, whatever the outcome.
+    `share` is the most of all weight that one participant might have, if the policy had a bound.
     `truth` is INT64 [rows], where somebody knows the right labels.
     """
 
@@ -62,6 +68,7 @@ class Recorded(Value):
     quorum: Annotated[int, Ge(1)]
     answers: Annotated[tuple[RecordedAnswer, ...], Len(0, SEALED_ENTRIES)]
     result: ResultPayload
+    share: Annotated[float, Gt(0), Le(1)] | None = None
     truth: Tensor | None = None
 
 

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     SECOND_SET = "second_set"
     TOO_FEW_ANSWERS = "too_few_answers"
     SUM_OUT_OF_RANGE = "sum_out_of_range"
+    INDEPENDENT = "independent"
 
     @property
     def code(self) -> int:

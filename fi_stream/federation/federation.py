@@ -12,7 +12,7 @@ from pydantic import StringConstraints, model_validator
 from fi_stream.events.envelope import event_bytes
 from fi_stream.events.payloads import framed_length, response_length
 from fi_stream.events.tensors import Datatype
-from fi_stream.federation.policy import Policy, Protection
+from fi_stream.federation.policy import Form, Policy, Protection
 from fi_stream.federation.roster import Card, Member, PublicKey, Role, Roster
 from fi_stream.federation.settings import Settings, refuse
 from fi_stream.federation.task import Task
@@ -42,6 +42,7 @@ class Federation(Settings):
                 *self._roles_missing(),
                 *self._secure_sums_in_vain(),
                 *self._quorum_out_of_reach(),
+                *self._gate_in_vain(),
                 *self._rows_too_large(),
             ]
         )
@@ -88,9 +89,14 @@ class Federation(Settings):
         """The protection of a query that names none."""
         return self.policy.protections[0]
 
+    @property
+    def answer_width(self) -> int:
+        """How many numbers a row of an answer has at most: one weight beside probabilities."""
+        return len(self.task.classes) + (self.policy.form is Form.PROBABILITIES)
+
     def response_bytes(self, rows: int) -> int:
         """The most that a whole response event of so many rows takes."""
-        payload = framed_length(response_length(rows, len(self.task.classes)))
+        payload = framed_length(response_length(rows, self.answer_width))
         return event_bytes(payload, 1 + len(self.aggregators))
 
     def member(self, member_id: str) -> Member | None:
@@ -154,6 +160,13 @@ class Federation(Settings):
             return []
         reach = f"{quorum} answers can never come from {there} participants"
         return [f"policy.quorum: {reach}; write {there} or less"]
+
+    def _gate_in_vain(self) -> list[str]:
+        there = len(self.participants)
+        if not self.policy.gate or there > 2 or not there:
+            return []
+        why = f"of {there} that differ nobody can tell who is wrong"
+        return [f"policy.gate: {why}; write false, or add participants: it needs three or more"]
 
     def _rows_too_large(self) -> list[str]:
         # One row must fit whatever the level of protection; more rows are a matter of admission.

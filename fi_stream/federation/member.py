@@ -42,6 +42,16 @@ class Gives(StrEnum):
     LOGITS = "logits"
 
 
+class Forms(StrEnum):
+    """In what forms a participant asks its model a query, for the rules `tta_*`.
+
+    `rotations` are quarter turns of square images; `own` are those that the model itself makes.
+    """
+
+    ROTATIONS = "rotations"
+    OWN = "own"
+
+
 class Mechanism(StrEnum):
     """The noise that a participant adds to its answers."""
 
@@ -65,7 +75,10 @@ class ModelSection(Settings):
 
     `factory` is `module:callable`, the module being looked for beside `member.toml` first; `onnx`
     is a path; `exported` is a `torch.export` archive of your own, pinned by its `sha256`.
-    `version` travels in the header of each answer; without it a digest of the file does.
+    `version` travels in the header of each answer; without it a digest of the file does. Rules by
+    which a participant weighs itself need more: `held_out` (`competence_energy`) and `training`
+    (`competence_density`) are `.npz` files of arrays by the names of the task's inputs, `forms` is
+    for `tta_*`.
     """
 
     factory: Annotated[str, StringConstraints(pattern=r"^[\w.]+:[A-Za-z_]\w*$")] | None = None
@@ -76,6 +89,9 @@ class ModelSection(Settings):
     device: str | None = None
     threads: Annotated[int, Ge(1), Le(1024)] | None = None
     version: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    held_out: _FilePath | None = None
+    training: _FilePath | None = None
+    forms: Forms | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Self
 
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import model_validator
 
 from fi_stream.federation.settings import Settings, refuse
@@ -100,6 +100,9 @@ class Policy(Settings):
     early_exit: bool = True
     recording: bool = False
     withstand: Annotated[int, Ge(0)] = 0
+    gate: bool = False
+    weight_share: Annotated[float, Gt(0), Le(1)] | None = None
+    confidence_cap: Annotated[float, Gt(0), Lt(1)] | None = None
     secagg: SecaggPolicy | None = None
     limits: Limits = Limits()
     noisy_max: NoisyMaxPolicy | None = None

@@ -22,15 +22,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fi_stream.federation.task import Task
-    from fi_stream.models.port import Inputs, Model, Source
+    from fi_stream.models.port import Features, Forms, Inputs, Model, Source
 
 
 @dataclass(frozen=True, slots=True)
 class _Called:
-    """A plain callable, or another object's `predict`."""
+    """A plain callable, or another object's `predict` and what else it can do."""
 
     call: Callable[[Inputs], NDArray[Any]]
     version: str
+    features: Features | None = None
+    forms: Forms | None = None
 
     def predict(self, inputs: Inputs) -> NDArray[Any]:
         return self.call(inputs)
@@ -64,9 +66,10 @@ def _said(model: Model, inputs: Inputs, shape: tuple[int, int]) -> NDArray[np.fl
 def load_factory(reference: str, source: Source, task: Task, directory: Path) -> Model:
     """Import the module and call the callable, without arguments; it returns the model.
 
-    It may return an object with `predict(inputs)`, a `torch.nn.Module` (called with one tensor an
-    input, in the task's order), or any callable of the inputs; or a list of such models, which
-    answer together with [models, rows, classes] (`sharded.py`). The directory comes first on
+    It may return an object with `predict(inputs)`, and `features` and `forms` if it likes (see
+    `port.Model`), a `torch.nn.Module` (called with one tensor an input, in the task's order), or
+    any callable of the inputs; or a list of such models, which answer together with
+    [models, rows, classes] (`sharded.py`). The directory comes first on
     `sys.path`, while the module is imported and the callable runs.
 
     Raises:
@@ -92,8 +95,10 @@ def _behind_port(made: Any, source: Source, task: Task, version: str, what: str)
         return _Several(each, len(task.classes), version)
     torch = sys.modules.get("torch")  # only the member's module decides whether torch is loaded
     predict = getattr(made, "predict", None)
+    more: dict[str, Any] = {}
     if callable(predict):
         call = predict
+        more = {name: getattr(made, name, None) for name in ("features", "forms")}
     elif torch is not None and isinstance(made, torch.nn.Module):
         return _torch_model(torch, made, source, task, version)
     elif callable(made):
@@ -108,7 +113,7 @@ def _behind_port(made: Any, source: Source, task: Task, version: str, what: str)
             f"{what} returned no torch.nn.Module, so `device` under [model] has no meaning: "
             "remove it, and place the model in the factory."
         )
-    return _Called(call, version)
+    return _Called(call, version, **{k: v for k, v in more.items() if callable(v)})
 
 
 def _torch_model(

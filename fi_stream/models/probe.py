@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from fi_stream.federation.task import Task
     from fi_stream.models.port import Inputs, Model
 
-_ROWS = (1, 3)  # some models answer one row only, others squeeze it away
+TRIED_ROWS: Final = (1, 3)
+"""Some models answer one row only, others squeeze it away."""
 
 
 def probe(model: Model, task: Task, gives: Gives) -> None:
@@ -25,7 +26,7 @@ def probe(model: Model, task: Task, gives: Gives) -> None:
     Raises:
         ModelError: it raised, or what came back is no prediction for the task.
     """
-    for rows in _ROWS:
+    for rows in TRIED_ROWS:
         refusal = _try(model, task, gives, rows)
         if refusal is not None:
             raise ModelError(

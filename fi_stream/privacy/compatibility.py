@@ -35,6 +35,9 @@ class Allowed(NamedTuple):
 _ONE_BY_ONE = (Protection.TRUSTED, Protection.BLIND)
 """Whoever decides reads each answer: the aggregator, or the client."""
 
+_COMPETENCE = ("competence_entropy", "competence_energy", "competence_density")
+_AUGMENTED = ("tta_mean", "tta_l2", "tta_cosine", "tta_kl", "tta_js")
+
 TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.NONE,
@@ -48,7 +51,10 @@ TABLE: tuple[Allowed, ...] = (
             "median",
             "trimmed_mean",
             "geometric_median",
-            "competence_entropy",
+            "spectral",
+            "hybrid",
+            *_COMPETENCE,
+            *_AUGMENTED,
         ),
         _ONE_BY_ONE,
         "exact probabilities can be read in every way",
@@ -57,7 +63,7 @@ TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.NONE,
         Form.PROBABILITIES,
-        ("soft", "hard", "entropy", "competence_entropy"),
+        ("soft", "hard", "entropy", *_COMPETENCE, *_AUGMENTED),
         (Protection.SECAGG,),
         "each participant can weigh its own exact probabilities before they are added up, and "
         "only the sum is read",
@@ -97,7 +103,7 @@ TABLE: tuple[Allowed, ...] = (
     Allowed(
         Mechanism.GAUSSIAN,
         Form.PROBABILITIES,
-        ("soft", "hard", "entropy", "competence_entropy"),
+        ("soft", "hard", "entropy", *_COMPETENCE, *_AUGMENTED),
         (Protection.SECAGG,),
         "each participant weighs its probabilities before it adds its part of the noise, and only "
         "the sum is read",
@@ -160,6 +166,12 @@ def refuse_privacy(policy: Policy, privacy: PrivacySection) -> str | None:
             f"mechanism {privacy.mechanism.value!r} does not go with [policy.noisy_max]: "
             f'{CENTRAL.why}. Use mechanism "none", or a policy without noisy_max.'
         )
+    if privacy.mechanism is not Mechanism.NONE and policy.confidence_cap is not None:
+        return (
+            f"mechanism {privacy.mechanism.value!r} does not go with confidence_cap = "
+            f"{policy.confidence_cap:g}: noised integers have no confidence to bound. "
+            'Use mechanism "none", or a policy without confidence_cap.'
+        )
     if privacy.weight_levels > 1 and "soft" not in policy.rules:
         return (
             f"weight_levels = {privacy.weight_levels} does not go with rule {_or(policy.rules)}, "
@@ -196,6 +208,17 @@ def refuse_policy(policy: Policy) -> str | None:
     """Why nobody could answer under this policy; None when some mechanism goes with all of it."""
     if policy.noisy_max is not None:
         return _refuse_central(policy)
+    if policy.confidence_cap is not None and policy.form is not Form.PROBABILITIES:
+        return (
+            f"confidence_cap = {policy.confidence_cap:g} does not go with form 'label', which "
+            "says nothing of confidence. Use form 'probabilities', or remove it."
+        )
+    if Protection.SECAGG in policy.protections and (learnt := _learnt(policy)):
+        return (
+            f"{learnt[0]} does not go with protection 'secagg': nobody sees one answer there, so "
+            f"that none can be compared or bounded. Use protections {_or(_ONE_BY_ONE)}, or remove "
+            f"{learnt[0].split()[0]}."
+        )
     for protection in policy.protections:
         lines = [
             line for line in TABLE if line.form == policy.form and protection in line.protections
@@ -237,9 +260,20 @@ def _refuse_central(policy: Policy) -> str | None:
     ]
     if policy.early_exit:
         wrong.append("early_exit = true: use false, because when a query ends would tell votes")
+    wrong += [f"{each}: remove it, because every vote counts as one" for each in _learnt(policy)]
     if not wrong:
         return None
     return f"[policy.noisy_max] does not go with {'; nor with '.join(wrong)} ({CENTRAL.why})."
+
+
+def _learnt(policy: Policy) -> list[str]:
+    """The keys of a policy that need every answer in the clear, as they are written."""
+    share, most = policy.weight_share, policy.confidence_cap
+    return [
+        *(["gate = true"] if policy.gate else []),
+        *([] if share is None else [f"weight_share = {share:g}"]),
+        *([] if most is None else [f"confidence_cap = {most:g}"]),
+    ]
 
 
 def as_markdown() -> str:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from fi_stream.aggregation.window import EachClient
 from fi_stream.errors import BrokerError
 from fi_stream.events.header import Reply
 from fi_stream.events.payloads import frame
+from fi_stream.federation.policy import Protection
 from fi_stream.federation.roster import Role
 from fi_stream.roles.central import central_noise, payloads_of
 from fi_stream.roles.dead_letters import DeadLetters
@@ -28,6 +30,7 @@ from fi_stream.roles.recorder import recorder
 from fi_stream.roles.runtime import background, interruptible
 from fi_stream.roles.seat import GIVE_UP_AFTER, take_seat
 from fi_stream.roles.tally import Tally
+from fi_stream.roles.vitals import Checkup
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Group, Outgoing, Partition, Start
 from fi_stream.values import BrokerMillis, Instant
@@ -98,6 +101,8 @@ async def run_aggregator(
                 "aggregator.announce": keys.keep_announcing(stop),
                 "aggregator.dead": dead.keep_writing(),
             }
+            if aggregator.checkup is not None:
+                works["aggregator.checkup"] = aggregator.checkup.keep_looking()
             async with background(works):
                 await aggregator.run(stop)
         outcomes = dict(aggregator.outcomes)
@@ -130,6 +135,10 @@ class Aggregator:
         self._central = central
         self._recording = recording
         self._latency = Latency()
+        self._learnt = EachClient(seat.federation.policy)
+        self.checkup = None
+        if seat.settings.health.port is not None and central is None:
+            self.checkup = Checkup(seat)
 
     def show_on(self, board: Board) -> None:
         """Show what this loop counts."""
@@ -139,6 +148,8 @@ class Aggregator:
         board.show("proposed_queries", lambda: self._leading.open)
         board.show("orphans", lambda: sum(j.orphans for j in self._joining.joins.values()))
         board.show_latency("settle_seconds", self._latency)
+        if self.checkup is not None:
+            self.checkup.show_on(board)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read, join, send, and commit what need not be read again, until asked to stop."""
@@ -221,6 +232,7 @@ class Aggregator:
             return
         topic, task = catalogue().results.name, self._seat.federation.task.hash
         events = []
+        settled = [self._informed(one) for one in settled]
         payloads = await payloads_of(settled, self._central)
         for one, payload in zip(settled, payloads, strict=True):
             asked = one.asked
@@ -237,6 +249,18 @@ class Aggregator:
                 self._latency.took((now - one.asked.ask.created) / 1000)
             if self._recording is not None:
                 await self._recording.settled(settled, payloads)
+
+    def _informed(self, one: Settled) -> Settled:
+        """A query with what past ones say of its participants, where their answers are read here.
+
+        Where the aggregator adds the noise, nothing is learnt: what it saw is for nobody.
+        """
+        if one.asked.ask.protection != Protection.TRUSTED or self._central is not None:
+            return one
+        informed = self._learnt.settle(one)
+        if self.checkup is not None:
+            self.checkup.settled(informed)
+        return informed
 
     async def _commit(self) -> None:
         """Keep, for whoever reads these partitions next, where to begin; its effects are known."""

@@ -10,13 +10,15 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from fi_stream.aggregation.evidence import OWN
 from fi_stream.errors import ConfigError
-from fi_stream.events.payloads import Answer
+from fi_stream.events.payloads import WEIGHT, Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import to_tensor
 from fi_stream.federation.member import Gives, Mechanism
 from fi_stream.federation.policy import Protection
-from fi_stream.models.batching import predict_each
 from fi_stream.models.loading import load
 from fi_stream.models.port import Source
 from fi_stream.models.probe import probe
@@ -24,14 +26,15 @@ from fi_stream.models.sharded import Sharded
 from fi_stream.models.threads import available_threads, use_threads
 from fi_stream.privacy.stand_in import stand_in
 from fi_stream.roles.accounts import mechanism_of, privacy_of, terms_of
+from fi_stream.roles.own_weights import OwnWeights, Put, Weighed
 from fi_stream.roles.parting import Parted, Parting
+from fi_stream.roles.rules import model_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from fi_stream.federation.federation import Federation
@@ -67,7 +70,7 @@ class Answering:
     def __init__(
         self, settings: MemberSettings, federation: Federation, source: NoiseSource | None = None
     ) -> None:
-        model, privacy = _model(settings), privacy_of(settings, federation)
+        model, privacy = _model(settings, federation), privacy_of(settings, federation)
         threads = available_threads(model.threads)
         use_threads(threads)
         self._classes = len(federation.task.classes)
@@ -77,6 +80,7 @@ class Answering:
         self._model = voters or loaded
         self._gives = Gives.PROBABILITIES if voters else model.gives
         probe(self._model, federation.task, self._gives)
+        self._weights = OwnWeights(self._model, model, self._gives, federation)
         models = voters.models if voters else 1
         self._noise = mechanism_of(privacy, federation, models, source)
         # Against somebody there is noise, here or at the aggregator: the model's faults are in it.
@@ -88,6 +92,7 @@ class Answering:
         if Protection.SECAGG in federation.policy.protections:
             self._parting = Parting(settings.id, federation, privacy, (self._budget, source))
         self._resources = ExitStack()
+        self._resources.callback(self._weights.close)
         self._version = self._named(model)
         self._facts = {"model": self._version, "threads": str(threads)}
 
@@ -113,6 +118,13 @@ class Answering:
         """What to print at start."""
         return self._facts
 
+    def rows(self, query: Asked) -> int:
+        """How many rows it adds to the forward pass: none when its inputs cannot be used."""
+        if isinstance(query.inputs, Refusal):
+            return 0
+        ask = query.event.header.ask
+        return self._weights.passed(ask.rule, ask.rows)
+
     def take_faults(self) -> list[Refusal]:
         """Why predictions since the last call could not be used, and stand-ins were noised."""
         faults, self._faults = self._faults, []
@@ -123,8 +135,12 @@ class Answering:
 
         Under noise no reason depends on the model: what it cannot answer is noised all the same.
         """
-        usable = [query.inputs for query in asked if not isinstance(query.inputs, Refusal)]
-        predictions = iter(predict_each(self._model, usable, self._classes, self._gives))
+        usable = [
+            Put(query.event.header.sender, query.event.header.ask.rule, query.inputs)
+            for query in asked
+            if not isinstance(query.inputs, Refusal)
+        ]
+        predictions = iter(self._weights.answer_each(usable))
         with self._budget.at_once() if self._budget is not None else nullcontext():
             return [
                 query.inputs
@@ -146,42 +162,45 @@ class Answering:
             return UNNAMED
         return hmac.digest(self._budget.salt(), version.encode(), "sha256").hex()[:12]
 
-    def _release(
-        self, query: Verified, prediction: NDArray[np.float64] | Refusal
-    ) -> Answer | Parted | Refusal:
+    def _release(self, query: Verified, made: Weighed | Refusal) -> Answer | Parted | Refusal:
         """Charge, then noise: in this order, so that a crash never gives an answer for nothing."""
-        rows, noise = query.header.ask.rows, None
-        if isinstance(prediction, Refusal):
+        ask, noise = query.header.ask, None
+        if isinstance(made, Refusal):
             if not self._hides:
-                return prediction
-            self._faults.append(prediction)
-            prediction = stand_in(rows, self._classes, query.digest)
-        if query.header.ask.protection == Protection.SECAGG and self._parting is not None:
-            return self._parting.part(query, prediction)
+                return made
+            self._faults.append(made)
+            own = np.ones(ask.rows) if ask.rule in OWN else None
+            made = Weighed(stand_in(ask.rows, self._classes, query.digest), own)
+        if ask.protection == Protection.SECAGG and self._parting is not None:
+            return self._parting.part(query, made.prediction, made.own)
         if self._budget is not None and self._noise.cost is not None:
             try:
-                spent = self._budget.spend(query.header.sender, self._noise.cost.times(rows))
+                spent = self._budget.spend(query.header.sender, self._noise.cost.times(ask.rows))
             except ConfigError as error:
                 # The ledger cannot be written now: nothing is given that is not on record.
                 return Refusal(Reason.OVERLOADED, str(error))
             if isinstance(spent, Refusal):
                 return spent
-            noise = self._noise.declare(rows, spent.total)
-        released = self._noise.release(prediction)
-        tensor = to_tensor(released.form.value, released.values)
-        if isinstance(tensor, Refusal):
-            return tensor
-        return Answer(
-            form=released.form.value, outputs=(tensor,), scale=released.scale, noise=noise
-        )
+            noise = self._noise.declare(ask.rows, spent.total)
+        released = self._noise.release(made.prediction)
+        named = [(released.form.value, released.values)]
+        if made.own is not None and self._noise.cost is None:  # never exact beside what is noised
+            named.append((WEIGHT, made.own))
+        outputs = [to_tensor(name, values) for name, values in named]
+        tensors = tuple(one for one in outputs if not isinstance(one, Refusal))
+        if len(tensors) < len(outputs):
+            return next(one for one in outputs if isinstance(one, Refusal))
+        return Answer(form=released.form.value, outputs=tensors, scale=released.scale, noise=noise)
 
 
-def _model(settings: MemberSettings) -> ModelSection:
+def _model(settings: MemberSettings, federation: Federation) -> ModelSection:
     if settings.model is None:
         raise ConfigError(
             f"{settings.directory / 'member.toml'}: a participant needs a [model] section; "
             "`fi-stream init DIR` writes an example."
         )
+    for key, why in model_mistakes(federation, settings.model):
+        raise ConfigError(f"{settings.directory / 'member.toml'}: {key} under [model]: {why}")
     return settings.model
 
 

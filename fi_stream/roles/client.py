@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from fi_stream.errors import NoResult, QueryError
 from fi_stream.events.payloads import Outcome
-from fi_stream.events.query_id import new_query_id, partition_of, read_query_id
+from fi_stream.events.query_id import new_query_id, read_query_id
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.roster import Role
+from fi_stream.roles.again import GRACE, Again, busy
 from fi_stream.roles.asking import Choice, ask_of, seal, wanted
 from fi_stream.roles.health import Watch, watched
 from fi_stream.roles.keys import Keys
-from fi_stream.roles.lookup import looking_up
 from fi_stream.roles.metrics import Latency
 from fi_stream.roles.reading import ResultReader
 from fi_stream.roles.result import Result
@@ -29,7 +29,6 @@ from fi_stream.roles.tally import Tally
 from fi_stream.roles.window import Window
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.transport.port import Assigned, Partition, Start
-from fi_stream.values import Instant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -37,22 +36,15 @@ if TYPE_CHECKING:
 
     from fi_stream.events.header import Ask
     from fi_stream.federation.rows import Rows
-    from fi_stream.roles.asking import Wanted
-    from fi_stream.roles.lookup import Lookup
     from fi_stream.roles.metrics import Board
     from fi_stream.roles.progress import Progress
     from fi_stream.roles.seat import Seat
     from fi_stream.sealing.gate import Verified
     from fi_stream.transport.port import Reader, Record
+    from fi_stream.values import Instant
 
 MOST_OPEN = 100_000
 """Queries without a result that a client may have at once."""
-
-LOOKUPS = 8
-"""Looks for earlier queries at once; each has a connection of its own."""
-
-GRACE = 0.1
-"""Seconds past its deadline that a result may still be on its way."""
 
 WAITING = 0.01
 """Longest wait for results, in seconds, while one waits for its grant."""
@@ -149,8 +141,7 @@ class Client:
         self._held: dict[bytes, Record] = {}
         self._window = Window(MOST_OPEN)
         self._finished = asyncio.Event()
-        self._sought: set[bytes] = set()
-        self._lookups = asyncio.Semaphore(LOOKUPS)
+        self._again = Again(seat, keys, tally, self._partitions)
         self.sending = Sending(seat)
         self._outcomes: Counter[str] = Counter()
         self._latency = Latency()
@@ -201,7 +192,7 @@ class Client:
         else:
             choice = Choice(deadline, rule, protection)
             what = wanted(self._seat.federation, rows, choice)
-            result = await self._ask_again(read_query_id(query_id), what)
+            result = await self._again.ask(self._earlier(query_id), what, self.sending)
         if result.outcome is None and result.reason is not None:
             raise NoResult(
                 f"the result of query {result.query_id} was refused: {result.reason}. "
@@ -221,8 +212,7 @@ class Client:
             QueryError: the id is none, or is being asked right now.
             BrokerError: the broker does not answer.
         """
-        async with self._looking_up(read_query_id(query_id)) as lookup:
-            return await lookup.past()
+        return await self._again.find(self._earlier(query_id))
 
     async def stream(  # noqa: PLR0913  (how a query is asked, and how many at once)
         self,
@@ -294,35 +284,11 @@ class Client:
         self._open[query] = _Open(ask, sealed.digest, asked, result, timer, number)
         return result
 
-    async def _ask_again(self, query: bytes, what: Wanted) -> Result:
-        async with self._looking_up(query) as lookup:
-            found = await lookup.past()
-            if found is not None:
-                return found
-            began = self._seat.clock.monotonic()
-            partition = partition_of(query, self._partitions)
-            ask = ask_of(self._seat, query, partition, what)
-            sealed = seal(self._seat, self._keys.own.find(), ask, what)
-            self.sending.post(ask, sealed.value)
-            found = await lookup.until(Instant(began + what.seconds + GRACE))
-            latency = (self._seat.clock.monotonic() - began) * 1000
-            return found or Result(ask, None, latency)
-
-    @asynccontextmanager
-    async def _looking_up(self, query: bytes) -> AsyncIterator[Lookup]:
-        if query in self._open or query in self._sought:
-            raise QueryError(
-                f"query {query.hex()} is being asked or looked for by this client: wait for that"
-            )
-        self._sought.add(query)
-        try:
-            async with (
-                self._lookups,
-                looking_up(self._seat, self._keys, self._tally, query, self._partitions) as lookup,
-            ):
-                yield lookup
-        finally:
-            self._sought.discard(query)
+    def _earlier(self, query_id: str) -> bytes:
+        query = read_query_id(query_id)
+        if query in self._open:
+            raise QueryError(busy(query))
+        return query
 
     def _no_room(self, ask: Ask) -> Result:
         """What becomes of a query at once, while more are open than are answered in time."""

@@ -12,7 +12,7 @@ from fi_stream.aggregation.facts import Asked, Key
 from fi_stream.aggregation.join import Join
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.federation.policy import Protection
-from fi_stream.privacy.compatibility import may_leave_simplex
+from fi_stream.roles.reading import reading_of
 from fi_stream.transport.catalogue import catalogue
 from fi_stream.values import BrokerMillis, Instant
 
@@ -83,8 +83,7 @@ class Joining:
         self._leading = leading
         self._gate = gate
         self._tally = tally
-        policy = seat.federation.policy
-        self._noised = may_leave_simplex(policy.form, policy.rules, policy.protections)
+        self._reading = reading_of(seat.federation)
         self._results: dict[int, int] = {}
         self._touched: dict[tuple[int, Key], None] = {}
         self._certain: dict[tuple[int, Key], Instant] = {}
@@ -178,15 +177,16 @@ class Joining:
         """
         now, touched = self._seat.clock.monotonic(), self._touched
         self._touched = {}
-        if not self._seat.federation.policy.early_exit:
-            return []
+        policy = self._seat.federation.policy
+        if not policy.early_exit or policy.gate:
+            return []  # whom the gate leaves out is known when the query is decided, not before
         found = {
             place: candidate
             for place in touched
             if place not in self._certain and (candidate := self._candidate(place)) is not None
         }
-        sure = certain(list(found.values()), noised=self._noised)
-        when = Instant(now + self._seat.federation.policy.limits.hop_ms / 1000)
+        sure = certain(list(found.values()), noised=self._reading.noised, share=policy.weight_share)
+        when = Instant(now + policy.limits.hop_ms / 1000)
         self._certain |= {place: when for place, yes in zip(found, sure, strict=True) if yes}
         settled = []
         while (due := self.next_decision) is not None and due <= now:
@@ -258,8 +258,7 @@ class Joining:
             return []
         classes = len(federation.task.classes)
         if answered.protection is Protection.TRUSTED:
-            form = federation.policy.form
-            given, refusal = open_response(event, reply, form, classes, noised=self._noised)
+            given, refusal = open_response(event, reply, self._reading)
         elif answered.protection is Protection.SECAGG:
             given, refusal = open_half(event, reply, classes)
         else:

@@ -1,7 +1,7 @@
 """The numbers that one process shows: kept as plain ones where they arise, read when asked for.
 
-Names, kinds and labels are in one table, `FAMILIES`. Labels come out of closed lists; nothing that
-an event carries can become one.
+Names, kinds and labels are in one table, `FAMILIES`. Labels come out of closed lists or are members
+of the roster; nothing that an event carries can become one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ BOUNDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
 """Upper ends of the buckets of a latency, in seconds; what is longer is in one more."""
 
 
+MEMBER: Final = "participant"
+"""The label whose values are those members of the roster that whoever shows it names."""
+
+
 class Kind(StrEnum):
     """How a family's numbers move; the value is Prometheus's word."""
 
@@ -39,7 +43,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What one name stands for; with a label, `values` are all that the label can have."""
+    """What one name stands for.
+
+    With a label, `values` are all that it can have, or it is a member: `MEMBER`, and no values.
+    """
 
     kind: Kind
     what: str
@@ -76,6 +83,18 @@ FAMILIES: Final[Mapping[str, Family]] = {
         Kind.HISTOGRAM, "From a query's making to the acknowledgement of its result"
     ),
     "result_seconds": Family(Kind.HISTOGRAM, "From asking a query to its result, at its client"),
+    "participant_accuracy": Family(
+        Kind.GAUGE, "Estimated part of a participant's last answers that are right", MEMBER
+    ),
+    "participant_overconfidence": Family(
+        Kind.GAUGE, "How much surer a participant is than it is right, by that estimate", MEMBER
+    ),
+    "participant_abstained": Family(
+        Kind.GAUGE, "Part of the last rows for which a participant was waited in vain", MEMBER
+    ),
+    "participant_drifting": Family(
+        Kind.GAUGE, "1 while a participant agrees less with the others than it used to", MEMBER
+    ),
     "open_queries": Family(Kind.GAUGE, "Queries that wait for answers"),
     "proposed_queries": Family(Kind.GAUGE, "Queries with a proposed set and no result yet"),
     "held_shares": Family(Kind.GAUGE, "Shares that a helper holds"),
@@ -182,6 +201,9 @@ class Board:
 
 def _closed(family: Family, numbers: Numbers) -> Iterator[tuple[str, float]]:
     """Numbers under the values that the label can have; a counter starts at 0 for each."""
+    if family.label == MEMBER:
+        yield from sorted(numbers.items())
+        return
     for value in family.values or ("",):
         if value in numbers:
             yield value, numbers[value]

@@ -164,7 +164,7 @@ class Participant:
             first, asked = self._next(in_time)
             if first:
                 await self._pass(first, off_the_loop)
-                if rows := sum(map(_rows, first)):
+                if rows := sum(map(self._answering.rows, first)):
                     self._pace.took(rows, self._seat.clock.monotonic() - began)
 
     def _next(self, asked: list[Asked]) -> tuple[list[Asked], list[Asked]]:
@@ -172,10 +172,12 @@ class Participant:
 
         How long such a one takes is not known: as many as are, those due first, go first and tell.
         """
-        if sum(map(_rows, asked)) <= self._pace.most:
+        if sum(map(self._answering.rows, asked)) <= self._pace.most:
             return asked, []
         ordered = sorted(asked, key=lambda query: query.event.header.ask.deadline)
-        most = max(1, bisect_right(list(accumulate(map(_rows, ordered))), self._pace.most))
+        most = max(
+            1, bisect_right(list(accumulate(map(self._answering.rows, ordered))), self._pace.most)
+        )
         return ordered[:most], ordered[most:]
 
     async def _pass(self, asked: Sequence[Asked], off_the_loop: ThreadPoolExecutor) -> None:
@@ -194,7 +196,9 @@ class Participant:
         """Which queries can be answered in time, and an abstain for each of the others."""
         now, hop = self._seat.clock.now(), self._seat.federation.policy.limits.hop_ms
         wanted = [
-            Wanted(_rows(query), (query.event.header.ask.deadline - hop - now) / 1000)
+            Wanted(
+                self._answering.rows(query), (query.event.header.ask.deadline - hop - now) / 1000
+            )
             for query in asked
         ]
         chosen = choose(wanted, self._pace)
@@ -285,8 +289,3 @@ def _model_thread() -> Iterator[ThreadPoolExecutor]:
         yield thread
     finally:
         thread.shutdown(wait=False)
-
-
-def _rows(query: Asked) -> int:
-    """What it adds to the forward pass: nothing when its inputs cannot be used."""
-    return 0 if isinstance(query.inputs, Refusal) else query.event.header.ask.rows

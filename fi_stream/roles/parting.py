@@ -64,16 +64,22 @@ class Parting:
         self._budget, source = using
         self._noise = SumNoise(policy, source)
 
-    def part(self, event: Verified, prediction: NDArray[np.float64]) -> Parted | Refusal:
+    def part(
+        self,
+        event: Verified,
+        prediction: NDArray[np.float64],
+        own: NDArray[np.float64] | None = None,
+    ) -> Parted | Refusal:
         """Charge, then noise: in this order, so that a crash never gives an answer for nothing.
 
         Args:
             event: the query.
             prediction: [rows, classes], each row on the simplex.
+            own: [rows], the weights that the query's rule has a participant compute, if it does.
         """
         rows, noise = len(prediction), None
         share = event.federation.share_of(self._me)
-        contributed = contribution(prediction, event.header.ask.rule, share)
+        contributed = contribution(prediction, event.header.ask.rule, share, own)
         if self._budget is not None and self._noise.cost is not None:
             try:
                 spent = self._budget.spend(event.header.sender, self._noise.cost.times(rows))

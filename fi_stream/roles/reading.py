@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fi_stream.aggregation.answers import Reading
 from fi_stream.aggregation.facts import Asked
-from fi_stream.aggregation.relayed import Reading, Relayed, settle_relayed
+from fi_stream.aggregation.relayed import Relayed, settle_relayed
 from fi_stream.aggregation.results import result_payloads
+from fi_stream.aggregation.window import Window
 from fi_stream.events.envelope import decode_envelope
 from fi_stream.events.payloads import ResultPayload
 from fi_stream.events.refusals import Reason, Refusal
@@ -27,16 +29,28 @@ if TYPE_CHECKING:
     from fi_stream.sealing.gate import Gate, Verified
 
 
+def reading_of(federation: Federation) -> Reading:
+    """How the answers of a federation are read."""
+    policy = federation.policy
+    noised = may_leave_simplex(policy.form, policy.rules, policy.protections)
+    most = policy.confidence_cap
+    return Reading(policy.form, len(federation.task.classes), noised and most is None, most)
+
+
 class ResultReader:
-    """Turns verified result events of one client into results; `gate` is the client's."""
+    """Turns verified result events of one client into results; `gate` is the client's.
+
+    Under `blind` it learns from the answers that it read itself, and from no others.
+    """
 
     def __init__(self, federation: Federation, gate: Gate, tally: Tally) -> None:
         policy, self._classes = federation.policy, federation.task.classes
-        noised = may_leave_simplex(policy.form, policy.rules, policy.protections)
-        self._reading = Reading(policy.form, len(self._classes), noised, policy.quorum)
+        self._reading = reading_of(federation)
+        self._quorum = policy.quorum
         self._protections = policy.protections
         self._gate = gate
         self._tally = tally
+        self._window = Window(policy)
 
     def read(
         self, event: Verified, reply: Reply, ask: Ask, latency_ms: float, *, waits: bool
@@ -76,10 +90,10 @@ class ResultReader:
                 event.federation.participants,
                 sizes=event.federation.sizes,
             )
-            settled, refused = settle_relayed(asked, payload, relayed, self._reading)
+            settled, refused = settle_relayed(asked, payload, relayed, self._reading, self._quorum)
             for refusal in refused:
                 self._tally.refused(refusal, event.record)
-            (payload,) = result_payloads([settled])
+            (payload,) = result_payloads([self._window.settle(settled)])
         result = read_result(ask, payload, self._classes, latency_ms)
         if isinstance(result, Refusal):
             return result

@@ -38,9 +38,7 @@ def response(
     All responses to one query have one length, whatever they say.
     """
     header, ask = query.event.header, query.event.header.ask
-    task, share, width = query.event.federation.task, None, len(query.event.federation.task.classes)
-    if ask.protection == Protection.SECAGG:
-        width += 1  # the weight
+    federation, share = query.event.federation, None
     if isinstance(payload, Parted):
         epoch, asked = own.find(_need(query, "share")), (header.sender, query.event.digest)
         share = seal_seed(epoch, ask, asked, payload.share, payload.seed)
@@ -52,10 +50,12 @@ def response(
         model=version,
         share=share,
     )
-    body = frame(payload, response_length(ask.rows, width))
+    body = frame(payload, response_length(ask.rows, federation.answer_width))
     sealed = own.find(_need(query, "response")).seal(ask, reply, body)
     target = Partition(catalogue().responses.name, ask.partition)
-    labels = tool_labels("response", task.hash, ask, trace=trace_of(query.event.record.headers))
+    labels = tool_labels(
+        "response", federation.task.hash, ask, trace=trace_of(query.event.record.headers)
+    )
     return Outgoing(target, ask.query, sealed.value, labels)
 
 

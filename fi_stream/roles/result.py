@@ -45,7 +45,7 @@ class Result:
     `retry_after_ms` is when all that had no room for the query expect to have some. `noise` is what
     the aggregator added to the votes; `honest` is of how many contributors the noise is enough
     under `secagg`. `withstand` is of how many lying contributors the policy wants each label to be
-    independent.
+    independent. `decided_by` is the rule that decided, where it is not the one that was asked for.
     """
 
     ask: Ask
@@ -59,6 +59,7 @@ class Result:
     noise: Noise | None = None
     honest: int | None = None
     withstand: int = 0
+    decided_by: str | None = None
 
     @property
     def certified(self) -> bool | None:
@@ -108,6 +109,7 @@ class Result:
             "outcome": None if self.outcome is None else self.outcome.value,
             "reason": None if self.reason is None else self.reason.value,
             "rule": self.ask.rule,
+            "decided_by": None if decided is None else self.decided_by or self.ask.rule,
             "protection": self.ask.protection,
             "labels": self.labels,
             "scores": None
@@ -150,6 +152,7 @@ def read_result(
             (one.retry_ms for one in payload.missing if one.retry_ms is not None), default=None
         ),
         noise=payload.noise,
+        decided_by=payload.rule,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,13 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from members import abstain_payload, answer_payload, cast, reply
 
-from fi_stream.aggregation.answers import open_response, prediction_of
+from fi_stream.aggregation.answers import Reading, open_response, prediction_of
+from fi_stream.aggregation.competence import DENSITY_CAP
 from fi_stream.events.codec import pack
 from fi_stream.events.payloads import Abstain, Answer, Noise, frame
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import Datatype, Tensor, to_tensor
 from fi_stream.federation.policy import Form
 from fi_stream.sealing.gate import Verified
+
+if TYPE_CHECKING:
+    from fi_stream.aggregation.facts import Given
 
 GOOD = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
 
@@ -143,7 +149,7 @@ def test_an_opened_answer_carries_its_prediction_model_and_noise() -> None:
     noise = Noise(mechanism="randomised_response", epsilon=1.0, delta=0.0, total=2.0)
     said = Answer(form="probabilities", outputs=(tensor(GOOD),), noise=noise)
     event = response(answer_payload(said), "answer")
-    given, refusal = open_response(event, reply("answer"), Form.PROBABILITIES, 3)
+    given, refusal = open_response(event, reply("answer"), Reading(Form.PROBABILITIES, 3))
     assert refusal is None
     assert given.prediction is not None
     np.testing.assert_array_equal(given.prediction, GOOD)
@@ -155,7 +161,7 @@ def test_an_opened_answer_carries_its_prediction_model_and_noise() -> None:
 def test_an_opened_abstain_carries_its_reason() -> None:
     payload = frame(Abstain(reason=Reason.OVER_BUDGET.code), 600)
     event = response(payload, "abstain")
-    given, refusal = open_response(event, reply("abstain"), Form.PROBABILITIES, 3)
+    given, refusal = open_response(event, reply("abstain"), Reading(Form.PROBABILITIES, 3))
     assert refusal is None
     assert given.prediction is None
     assert given.reason is Reason.OVER_BUDGET
@@ -163,7 +169,7 @@ def test_an_opened_abstain_carries_its_reason() -> None:
 
 def test_an_abstain_for_a_reason_of_a_later_version_is_still_an_abstain() -> None:
     event = response(frame(Abstain(reason=30_000), 600), "abstain")
-    given, refusal = open_response(event, reply("abstain"), Form.PROBABILITIES, 3)
+    given, refusal = open_response(event, reply("abstain"), Reading(Form.PROBABILITIES, 3))
     assert refusal is None
     assert (given.prediction, given.reason) == (None, None)
 
@@ -183,8 +189,58 @@ def test_a_response_that_cannot_be_used_stands_as_an_abstain_with_its_reason(
     kind: str, payload: bytes, expected: Reason
 ) -> None:
     """It accounts for its member: nobody need wait for another one."""
-    given, refusal = open_response(response(payload, kind), reply(kind), Form.PROBABILITIES, 3)
+    given, refusal = open_response(
+        response(payload, kind), reply(kind), Reading(Form.PROBABILITIES, 3)
+    )
     assert refusal is not None
     assert refusal.reason is expected
     assert given.reason is expected
     assert given.prediction is None
+
+
+WEIGHTS = np.array([0.0, 54.0])
+
+
+def weighed(rule: str, *tensors: Tensor) -> tuple[Given, Refusal | None]:
+    members = cast()
+    payload = answer_payload(answer(tensor(GOOD), *tensors))
+    value = members.epoch("p1").seal(members.ask(rows=2, rule=rule), reply("answer"), payload).value
+    heard = members.hear("response", value)
+    assert isinstance(heard, Verified)
+    return open_response(heard, reply("answer"), Reading(Form.PROBABILITIES, 3))
+
+
+def test_a_weight_is_read_beside_the_prediction_where_the_rule_wants_one() -> None:
+    given, refusal = weighed("competence_density", tensor(WEIGHTS, "weight"))
+    assert refusal is None
+    np.testing.assert_array_equal(given.prediction, GOOD)
+    np.testing.assert_array_equal(given.own, WEIGHTS)
+    assert given.answered.rule == "competence_density"
+
+
+def test_a_weight_may_be_the_cap_as_another_machine_rounds_it() -> None:
+    above = np.nextafter(np.full(2, DENSITY_CAP), np.inf)
+    given, refusal = weighed("competence_density", tensor(above, "weight"))
+    assert refusal is None
+    assert given.own.tolist() == [DENSITY_CAP] * 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "tensors", "reason"),
+    [
+        ("competence_density", (), Reason.WRONG_FORM),
+        ("soft", (tensor(WEIGHTS, "weight"),), Reason.WRONG_FORM),
+        ("competence_density", (tensor(WEIGHTS + 1, "weight"),), Reason.NOT_A_PREDICTION),
+        ("competence_density", (tensor(-WEIGHTS, "weight"),), Reason.NOT_A_PREDICTION),
+        ("competence_energy", (tensor(WEIGHTS / 7, "weight"),), Reason.NOT_A_PREDICTION),
+        ("tta_l2", (tensor(WEIGHTS / 53, "weight"),), Reason.NOT_A_PREDICTION),
+        ("tta_l2", (tensor(WEIGHTS[:, None], "weight"),), Reason.WRONG_SHAPE),
+        ("tta_l2", (tensor(np.array([0, 1]), "weight"),), Reason.WRONG_DATATYPE),
+    ],
+)
+def test_a_weight_that_is_none_is_refused_with_its_reason(
+    rule: str, tensors: tuple[Tensor, ...], reason: Reason
+) -> None:
+    given, refusal = weighed(rule, *tensors)
+    assert refusal is not None
+    assert (refusal.reason, given.reason, given.prediction) == (reason, reason, None)

@@ -196,3 +196,13 @@ def test_a_rule_without_a_known_cap_is_never_decided() -> None:
 def test_the_rules_of_ours_that_are_capped_sums_have_a_cap_and_no_other() -> None:
     assert set(CAPS) == {"hard", "soft", "entropy"}
     assert set(CAPS) < set(RULES)
+
+
+def test_where_weights_are_bounded_only_rules_without_weights_are_certain() -> None:
+    sure = [np.tile([0.98, 0.01, 0.01], (2, 1))] * 4
+    for rule in CAPS:
+        free, bounded = (
+            certain([candidate(rule, sure, 1)], noised=False, share=share) for share in (None, 0.5)
+        )
+        assert free == [True]
+        assert bounded == [rule != "entropy"]

@@ -334,7 +334,7 @@ class Recovery(RuleBasedStateMachine):
 
     def _respond(self, asked: Asked, said: dict[str, list[float] | None]) -> None:
         for member, says in said.items():
-            answered = Answered(member, asked.digest, BrokerMillis(self.now))
+            answered = Answered(member, asked.digest, BrokerMillis(self.now), rule=asked.ask.rule)
             prediction = None if says is None else np.array([says])
             reason = Reason.OVERLOADED if says is None else None
             given = Given(answered, f"model of {member}", prediction, reason)

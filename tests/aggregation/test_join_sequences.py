@@ -202,10 +202,10 @@ PREDICTIONS = {
 ONE_HOTS = {m: np.eye(3)[i % 3].tolist() for i, m in enumerate(MEMBERS)}
 
 
-def given_by(member: str, predictions: dict[str, list[float]]) -> Given:
+def given_by(member: str, predictions: dict[str, list[float]], rule_name: str) -> Given:
     noise = Noise(mechanism="gaussian", epsilon=1.5, delta=1e-6, total=3.0)
     return Given(
-        Answered(member, b"d" * 32, BrokerMillis(10 + len(member))),
+        Answered(member, b"d" * 32, BrokerMillis(10 + len(member)), rule=rule_name),
         f"model of {member}",
         np.array([predictions[member]]),
         noise=noise if member == "p2" else None,
@@ -233,7 +233,7 @@ def run(
             done, refused = join.query(asked, closes, ends)
             assert not refused
         else:
-            one = given_by(event, predictions)
+            one = given_by(event, predictions, rule_name)
             assert join.refuse_response(asked.key, one.answered, ends, instant(20)) is None
             done = join.response(asked.key, one, ends)
         found += [done] if done else []
@@ -319,7 +319,7 @@ def test_copies_of_answers_change_nothing(order: list[str]) -> None:
     join.query(asked, instant(ask.deadline - HOP), ends)
     found, refusals = [], Counter[Reason]()
     for member in order:
-        one = given_by(member, PREDICTIONS)
+        one = given_by(member, PREDICTIONS, asked.ask.rule)
         refusal = join.refuse_response(asked.key, one.answered, ends, instant(20))
         if refusal is not None:
             refusals[refusal.reason] += 1

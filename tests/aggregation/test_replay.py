@@ -19,7 +19,7 @@ from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.recording import Head, Recorded, framed, read_head, read_queries
 from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.events.tensors import Datatype, Tensor
+from fi_stream.events.tensors import Datatype, Tensor, to_array
 from fi_stream.values import BrokerMillis
 
 MEMBERS = ("ann", "bob", "cyd")
@@ -96,6 +96,40 @@ def test_a_file_of_them_holds_what_went_in(
     file = BytesIO(b"".join(framed(one) for one in (Head(classes=("a", "b")), *kept)))
     assert read_head(file) == Head(classes=("a", "b"))
     assert list(read_queries(file)) == kept
+
+
+def test_what_a_window_added_is_in_the_file_and_so_are_answers_that_it_left_out() -> None:
+    whole = settled(3, "competence_density", dict.fromkeys(MEMBERS, 1))
+    weights = np.array([0.5, 2.0])
+    given = {member: replace(one, own=weights) for member, one in whole.answers.items()}
+    one = replace(
+        whole,
+        answers={member: given[member] for member in ("ann", "bob")},
+        left_out={"cyd": given["cyd"]},
+        missing={"cyd": Reason.OVERLOADED},
+        standing={"ann": 1.5, "bob": 0.5},
+        rule="soft",
+    )
+    (kept,) = recording(one)
+    assert kept.result.rule == "soft"
+    assert [who.member for who in kept.result.contributors] == ["ann", "bob"]
+    assert [(a.member, a.standing) for a in kept.answers] == [
+        ("ann", 1.5),
+        ("bob", 0.5),
+        ("cyd", None),
+    ]
+    for answer in kept.answers:
+        assert answer.own is not None
+        assert (answer.own.name, answer.own.datatype) == ("weight", Datatype.FP64)
+        assert np.array_equal(np.asarray(to_array(answer.own)), weights)
+    (soft,) = recording(
+        replace(
+            one,
+            asked=replace(one.asked, ask=one.asked.ask.model_copy(update={"rule": "soft"})),
+            rule=None,
+        )
+    )
+    assert soft.result.outputs == kept.result.outputs, "the rule that is named is the one"
 
 
 def test_a_changed_bit_is_noticed() -> None:

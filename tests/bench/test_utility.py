@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.utility.__main__ import main
-from bench.utility.accuracy import BEST, FIRST, credit, measure, over_seeds, paired
+from bench.utility.accuracy import BEST, DRAWN, credit, measure, over_seeds, paired
 from bench.utility.deciding import decide, rules_for
 from fi_stream.roles.traces import Trace
 
@@ -66,7 +66,7 @@ def test_any_trace_is_measured_with_every_rule(
     trace = made_up(participants, rows, classes, scale)
     found = list(measure(trace))
     names = [one.rule for one in found]
-    assert set(names) == {*rules_for(trace), FIRST, BEST}
+    assert set(names) == {*rules_for(trace), DRAWN, BEST}
     assert len(names) == len(set(names))
     assert ("trimmed_mean" in names) == (participants > 2)
     for one in found:
@@ -104,7 +104,7 @@ def test_the_command_writes_a_line_for_each_rule_and_trace(
     assert {tuple(one) for one in found} == {
         ("trace", "rule", "accuracy", "difference_to_soft", "standard_error")
     }
-    assert {one["rule"] for one in found} == {*rules_for(trace), FIRST, BEST}
+    assert {one["rule"] for one in found} == {*rules_for(trace), DRAWN, BEST}
     (soft,) = (one for one in found if one["rule"] == "soft")
     assert soft["difference_to_soft"] == soft["standard_error"] == 0
     assert "competence_density" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from fi_stream.demo.report import Accuracy, Alone, Counts, Latency, Level, Report
+from fi_stream.demo.report import Accuracy, Alone, Counts, Different, Latency, Level, Report
 from fi_stream.demo.table import final_table
 from fi_stream.federation.policy import Protection
 from fi_stream.privacy.guarantee import Guarantee
@@ -36,6 +36,7 @@ REPORT = Report(
         Protection.BLIND: Level(100, 0.92, 12.75, 30.25, 11_500.0),
     },
     broker="embedded",
+    different=Different(0.1, 0.7, {"soft": 0.8, "competence_density": 0.9125}),
 )
 
 SILENT = replace(
@@ -90,7 +91,13 @@ def test_json_has_exactly_these_keys() -> None:
             },
         },
         "broker": "embedded",
+        "very_different_data": {
+            "alpha": 0.1,
+            "best_single": 0.7,
+            "rules": {"soft": 0.8, "competence_density": 0.9125},
+        },
     }
+    assert replace(REPORT, different=None).to_dict()["very_different_data"] is None
 
 
 def test_no_noise_is_the_word_infinite_in_json() -> None:
@@ -123,6 +130,18 @@ def test_each_alone_the_best_and_both_federations_are_in_the_table() -> None:
     ]
     assert lines[1].split()[-1] == "300"
     assert lines[3].split()[-1] == "600"
+
+
+def test_the_table_says_what_very_different_data_would_give_and_that_it_was_computed() -> None:
+    text = printed(REPORT)
+    assert "very different data, alpha 0.1 (computed, not streamed)" in text
+    lines = text[text.index("very different") :].splitlines()
+    assert [line.split("%")[0].split() for line in lines if "%" in line][:3] == [
+        ["the", "best", "one", "alone", "70.0"],
+        ["all", "together,", "soft", "80.0"],
+        ["all", "together,", "competence_density", "91.2"],
+    ]
+    assert "very different" not in printed(replace(REPORT, different=None))
 
 
 def test_the_table_says_how_fast_how_complete_and_how_private() -> None:

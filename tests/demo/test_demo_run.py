@@ -29,6 +29,7 @@ FIELDS = {
     "protection",
     "protections",
     "broker",
+    "very_different_data",
 }
 
 
@@ -141,6 +142,7 @@ def test_the_report_has_what_was_promised_and_nothing_stays(
         exact = report["accuracy"]["noiseless"] - 0.1  # two may come too late
         assert all(level["accuracy"] >= exact for level in report["protections"].values())
     assert "alone, the best one" in printed
+    assert set(report["very_different_data"]["rules"]) == {"soft", "competence_density"}
     assert "Traceback" not in printed
     assert of_the_demo(scratch) == []
     assert files_of_the_demo(scratch) == []

@@ -11,8 +11,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fi_stream.demo.data import Digits, Division, divide, load_digits, queries
+from fi_stream.demo.different import very_different
 from fi_stream.demo.model import SOURCE, Network
-from fi_stream.demo.offline import accuracy, predictions, together
+from fi_stream.demo.offline import accuracy, predictions, ratios, together
 from fi_stream.demo.training import Trained, _fingerprint, _read, cache_directory, train, trained
 from fi_stream.errors import ConfigError
 
@@ -66,6 +67,8 @@ def test_a_model_knows_what_it_was_shown() -> None:
 def test_each_model_was_trained_on_its_own_part(default: Trained) -> None:
     parts, test = divide(load_digits(), Division())
     assert default.examples == tuple(len(part) for part in parts)
+    for images, part in zip(default.training, parts, strict=True):
+        assert_array_equal(images, part.images)
     assert_array_equal(default.test.images, test.images)
     assert_same(default.networks[1], train(parts[1], seed=1))
 
@@ -77,11 +80,39 @@ def test_together_without_noise_beats_the_best_alone(default: Trained) -> None:
     assert accuracy(together(said, "soft"), asked.labels) > best
 
 
+def test_ratios_are_learnt_from_the_images_before_alone(default: Trained) -> None:
+    images = queries(default.test, 220).images
+    found = ratios(default, images)
+    assert (found[:, :100] == 1).all()
+    assert not np.allclose(found[:, 100:], 1, atol=0.5)
+    later = images.copy()
+    later[150:] = 0
+    assert_array_equal(ratios(default, later)[:, :150], found[:, :150])
+    earlier = images.copy()
+    earlier[:100] = 0
+    assert not np.allclose(ratios(default, earlier)[:, 150:], found[:, 150:], atol=0.5)
+
+
+def test_very_different_data_gain_most_from_the_best_rule(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = very_different(Division(), 300)
+    assert found is not None
+    # 70, 83 and 93 %, where this was written
+    assert list(found.by_rule) == ["soft", "competence_density"]
+    assert found.best_single < found.by_rule["soft"] < found.by_rule["competence_density"]
+    assert very_different(Division(participants=1), 300) is None
+    assert very_different(Division(alpha=0.1), 300) is None
+
+
 def test_what_was_trained_is_read_the_next_time(default: Trained, cache: Path) -> None:
     started: list[int] = []
     again = trained(Division(), cache, started.append)
     assert started == []
     assert again.examples == default.examples
+    for one, two in zip(again.training, default.training, strict=True):
+        assert_array_equal(one, two)
     assert_array_equal(again.test.labels, default.test.labels)
     for one, two in zip(again.networks, default.networks, strict=True):
         assert_same(one, two)

@@ -89,7 +89,7 @@ def test_the_reasons_that_are_poison_are_those_of_the_code() -> None:
     assert said == [reason.value for reason in Reason if reason.poison]
 
 
-def test_every_reason_has_its_place_in_the_checks_or_is_an_abstention() -> None:
+def test_every_reason_has_its_place_in_the_checks_or_keeps_an_answer_out() -> None:
     headings = (
         "Checks of an event, in order",
         "Checks of a grant, in order",
@@ -99,8 +99,8 @@ def test_every_reason_has_its_place_in_the_checks_or_is_an_abstention() -> None:
         "Proposals",
     )
     checks = "".join(section(TEXT, heading) for heading in headings)
-    abstentions = {Reason.MODEL_FAILED, Reason.OVER_BUDGET, Reason.OVERLOADED}
-    assert {reason for reason in Reason if f"`{reason}`" not in checks} == abstentions
+    kept_out = {Reason.MODEL_FAILED, Reason.OVER_BUDGET, Reason.OVERLOADED, Reason.INDEPENDENT}
+    assert {reason for reason in Reason if f"`{reason}`" not in checks} == kept_out
 
 
 def test_the_outcomes_are_those_of_the_code() -> None:

@@ -39,7 +39,7 @@ TRAFFIC = {
     "late", "deadline_too_far", "clock_skew", "rule_not_allowed", "protection_not_allowed",
     "wrong_form", "wrong_shape", "wrong_datatype", "not_finite", "not_a_prediction",
     "model_failed", "over_budget", "overloaded", "revoked", "bad_share",
-    "second_set", "too_few_answers", "sum_out_of_range",
+    "second_set", "too_few_answers", "sum_out_of_range", "independent",
 }  # fmt: skip
 
 

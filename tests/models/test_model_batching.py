@@ -49,7 +49,8 @@ def query(*numbers: float) -> Inputs:
 def ask(
     model: Own, queries: Sequence[Inputs], gives: Gives = Gives.PROBABILITIES
 ) -> list[NDArray[np.float64] | Refusal]:
-    return predict_each(model, queries, CLASSES, gives)
+    found = predict_each(model, queries, CLASSES, gives)
+    return [one if isinstance(one, Refusal) else one.probabilities for one in found]
 
 
 def reasons(answers: Sequence[NDArray[np.float64] | Refusal]) -> list[Reason | None]:

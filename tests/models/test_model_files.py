@@ -16,7 +16,7 @@ from fi_stream.errors import ModelError
 from fi_stream.events.tensors import Datatype
 from fi_stream.federation.member import Gives
 from fi_stream.federation.task import Task, TensorSpec
-from fi_stream.models.batching import predict_each
+from fi_stream.models.batching import Predicted, predict_each
 from fi_stream.models.loading import load
 from fi_stream.models.port import Source
 from fi_stream.models.probe import probe
@@ -64,9 +64,9 @@ def check_linear(model: Model, task: Task) -> None:
     x = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
     assert model.predict({"x": x}) == pytest.approx(x @ WEIGHTS, abs=1e-5)
     one, two = predict_each(model, [{"x": x[:2]}, {"x": x[2:]}], 3, Gives.LOGITS)
-    assert isinstance(one, np.ndarray)
-    assert isinstance(two, np.ndarray)
-    assert (len(one), len(two)) == (2, 4)
+    assert isinstance(one, Predicted)
+    assert isinstance(two, Predicted)
+    assert (len(one.probabilities), len(two.probabilities)) == (2, 4)
 
 
 def test_an_onnx_model_answers_any_number_of_rows(tmp_path: Path, task: Task) -> None:

@@ -66,8 +66,8 @@ def test_the_rows_of_each_query_are_its_own() -> None:
     first, second = predict_each(sharded(said), queries, CLASSES, Gives.PROBABILITIES)
     assert not isinstance(first, Refusal)
     assert not isinstance(second, Refusal)
-    assert first.argmax(axis=1).tolist() == [0, 1]
-    assert second.argmax(axis=1).tolist() == [2, 0, 1]
+    assert first.probabilities.argmax(axis=1).tolist() == [0, 1]
+    assert second.probabilities.argmax(axis=1).tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize("fault", [np.nan, np.inf, -1.0, 7.0])

@@ -25,12 +25,18 @@ RULES = (
     "soft",
     "entropy",
     "competence_entropy",
+    "competence_energy",
+    "competence_density",
+    "tta_mean",
+    "tta_js",
     "consensus",
     "median",
+    "spectral",
+    "hybrid",
     "mypkg:my_rule",
 )
 TRUSTED, BLIND, SECAGG = Protection.TRUSTED, Protection.BLIND, Protection.SECAGG
-SUMS = {"hard", "soft", "entropy", "competence_entropy"}
+SUMS = set(RULES) - {"consensus", "median", "spectral", "hybrid", "mypkg:my_rule"}
 OWN = {"mypkg:my_rule"}
 VOTES = {"hard", "soft"}
 ALLOWED: dict[tuple[Mechanism, Form, Protection], set[str]] = {
@@ -211,6 +217,30 @@ def test_the_printed_table_has_every_mechanism_and_protection() -> None:
     table = as_markdown()
     for name in (*Mechanism, *Protection, *(set(RULES) - OWN), "[policy.noisy_max]"):
         assert f"`{name}`" in table
-    assert "`competence_entropy`, your own" in table
+    assert "`tta_js`, your own" in table
     assert CENTRAL.why in table
     assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize("key", [{"gate": True}, {"weight_share": 0.4}, {"confidence_cap": 0.9}])
+def test_what_needs_each_answer_in_the_clear_goes_with_trusted_and_blind_alone(
+    key: dict[str, Any],
+) -> None:
+    (name,) = key
+    for protections in ((TRUSTED,), (BLIND,), (TRUSTED, BLIND)):
+        assert refuse_policy(policy(rules=("entropy",), protections=protections, **key)) is None
+    for protections in ((SECAGG,), (TRUSTED, SECAGG)):
+        sums = refuse_policy(policy(rules=("entropy",), protections=protections, **key)) or ""
+        assert f"Use protections 'trusted' or 'blind', or remove {name}" in sums
+    central = refuse_policy(Policy(**{**CENTRAL_POLICY, **key})) or ""
+    assert f"nor with {name}" in central or f"go with {name}" in central
+    assert "remove it" in central
+
+
+def test_confidence_that_nobody_can_see_is_not_bounded(tmp_path: Path) -> None:
+    votes = refuse_policy(policy(form=Form.LABEL, rules=("hard",), confidence_cap=0.9)) or ""
+    assert "Use form 'probabilities', or remove it" in votes
+    noised = section(Mechanism.GAUSSIAN, tmp_path)
+    capped = policy(rules=("soft",), confidence_cap=0.9)
+    assert 'Use mechanism "none"' in (refuse_privacy(capped, noised) or "")
+    assert refuse_privacy(capped, section(Mechanism.NONE, tmp_path)) is None

@@ -9,7 +9,7 @@ import pytest
 from desk import OTHER, SURE, UNSURE, Asker, Desk, Query
 from members import parts, with_header
 
-from fi_stream.aggregation.answers import open_response
+from fi_stream.aggregation.answers import Reading, open_response
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.events.envelope import encode_envelope
 from fi_stream.events.payloads import Answer, Contributor, Outcome, QueryPayload
@@ -316,7 +316,7 @@ def test_the_reader_of_an_answer_sees_the_noise_that_is_declared_and_no_less(
         event = reader.admit(record, "response")
         assert isinstance(event, Verified)
         assert event.header.reply is not None
-        given, refusal = open_response(event, event.header.reply, form, 3)
+        given, refusal = open_response(event, event.header.reply, Reading(form, 3))
         assert refusal is None
         seen.append(given.prediction)
     values = np.concatenate(seen)

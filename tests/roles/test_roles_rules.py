@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from stage import names_of, rows
+from stage import names_of, rows, say_examples
 
 from fi_stream import connect
 from fi_stream.aggregation.own import own_rule
@@ -16,7 +16,6 @@ from fi_stream.aggregation.rules import RULES
 from fi_stream.cli.ask import in_words
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError
-from fi_stream.federation.files import federation_toml
 from fi_stream.federation.policy import Form, NoisyMaxPolicy, SecaggPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.roles.aggregator import run_aggregator
@@ -107,6 +106,71 @@ async def test_trimming_that_leaves_nothing_is_refused_when_the_files_are_read(
     assert any("nothing would be left" in mistake.what for mistake in mistakes)
 
 
+async def test_a_bound_on_weights_where_all_weigh_the_same_is_refused_when_the_files_are_read(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(policy={"rules": ("soft", "hard", "median"), "weight_share": 0.5})
+    with pytest.raises(ConfigError, match=r"weight_share = 0\.5 bounds nothing"):
+        async with take_seat(Role.AGGREGATOR, stage.file("agg")):
+            pass
+
+
+async def test_nobody_has_more_of_the_weight_than_the_policy_says(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {
+        "rules": ("entropy", "soft"),
+        "protections": ("trusted", "blind"),
+        "weight_share": 0.4,
+        "early_exit": True,
+    }
+    # p1 is sure of its second class, the others of nothing much
+    stage = build(policy=policy, models={"p1": "x = 50 * x[:, [1, 0, 2]]"})
+    row = np.zeros((1, *rows(1).shape[1:]), dtype=np.float32)
+    row[0, 0] = 1.0
+    async with (
+        stage.running("agg", "p1", "p2", "p3"),
+        connect(stage.file("alice")) as client,
+    ):
+        bounded = await client.ask(row, deadline=5.0)
+        blind = await client.ask(row, deadline=5.0, protection="blind")
+        soft = await client.ask(row, deadline=5.0, rule="soft")
+    assert (bounded.outcome, blind.outcome) == ("complete", "complete")
+    likely = np.exp([1.0, 0.0, 0.0]) / np.exp([1.0, 0.0, 0.0]).sum()
+    # without the bound it had exp(0) against exp(-0.98) twice: 57 %
+    expected = 0.4 * np.array([0.0, 1.0, 0.0]) + 0.6 * likely
+    assert np.allclose(bounded.decided.scores[0], expected)
+    assert blind.decided.scores.tobytes() == bounded.decided.scores.tobytes()
+    assert bounded.decided.withstands is None
+    assert soft.decided.withstands is not None
+
+
+async def test_nobody_is_believed_to_be_surer_than_the_policy_says(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {
+        "rules": ("soft",),
+        "protections": ("trusted", "blind"),
+        "confidence_cap": 0.7,
+    }
+    stage = build(policy=policy, models=dict.fromkeys(("p1", "p2", "p3"), "x = 50 * x[:, :3]"))
+    row = np.array([[1.0, 0, 0, 0]], dtype=np.float32)
+    async with stage.running("agg", "p1", "p2", "p3"), connect(stage.file("alice")) as client:
+        trusted = await client.ask(row, deadline=5.0)
+        blind = await client.ask(row, deadline=5.0, protection="blind")
+    assert np.allclose(trusted.decided.scores, [[0.7, 0.15, 0.15]])
+    assert blind.decided.scores.tobytes() == trusted.decided.scores.tobytes()
+
+
+async def test_a_cap_below_a_guess_is_refused_when_the_files_are_read(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(policy={"rules": ("soft",), "confidence_cap": 0.3})
+    with pytest.raises(ConfigError, match=r"confidence_cap = 0\.3 leaves nothing"):
+        async with take_seat(Role.AGGREGATOR, stage.file("agg")):
+            pass
+
+
 async def test_what_an_aggregator_records_is_decided_again_to_the_bit(
     build: Callable[..., Stage], tmp_path: Path
 ) -> None:
@@ -169,17 +233,6 @@ async def test_a_result_says_when_its_labels_withstand_fewer_than_the_policy_wan
     assert median.to_dict()["certified"] is False
     assert "NOT certain against 1 lying contributors" in in_words(median)
     assert "NOT certain" not in in_words(votes)
-
-
-def say_examples(stage: Stage, examples: dict[str, int]) -> None:
-    """Write how many examples these participants have into the federation's file."""
-    roster = stage.federation.roster
-    members = tuple(
-        each.model_copy(update={"examples": examples.get(each.id)}) for each in roster.members
-    )
-    roster = roster.model_copy(update={"members": members})
-    text = federation_toml(stage.federation.model_copy(update={"roster": roster}))
-    (stage.directory / "federation.toml").write_text(text)
 
 
 async def test_who_learnt_from_more_counts_for_more_up_to_twice_the_median(

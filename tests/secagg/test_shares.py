@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fi_stream.aggregation.evidence import Evidence, scores
+from fi_stream.aggregation.competence import ENERGY_CAP
+from fi_stream.aggregation.evidence import OWN_CAPS, Evidence, scores
 from fi_stream.aggregation.sums import CAP, SUM_RULES, contribution, scores_of
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.privacy.weighted import whole_steps
@@ -122,10 +123,16 @@ class TestContributions:
     def test_the_sum_of_contributions_is_what_the_rule_says(
         self, rule: str, count: int, rows: int, classes: int, seed: int
     ) -> None:
-        predictions = np.random.default_rng(seed).dirichlet(np.ones(classes), (count, rows))
-        parts = [whole_steps(contribution(each, rule), GRID) for each in predictions]
+        draw = np.random.default_rng(seed)
+        predictions = draw.dirichlet(np.ones(classes), (count, rows))
+        cap = OWN_CAPS.get(rule, 1.0)
+        own = cap * draw.uniform(0, 1, (count, rows)) if rule in OWN_CAPS else None
+        parts = [
+            whole_steps(contribution(each, rule, own=None if own is None else own[place]), GRID)
+            for place, each in enumerate(predictions)
+        ]
         assert all(part.min() >= 0 and part.max() <= CAP * GRID for part in parts)
-        wanted = scores(rule, Evidence(predictions))
+        wanted = scores(rule, Evidence(predictions, own=own)) / cap
         # Each number is rounded to half a step; `hard` rounds votes to 2^-20 besides.
         assert np.abs(scores_of(summed(parts), GRID) - wanted).max() <= count / 2 / GRID + 1e-5
 
@@ -137,7 +144,8 @@ class TestContributions:
         draw = np.random.default_rng(seed)
         made = draw.dirichlet(np.full(classes, concentration), 60)
         made = np.concatenate([made, np.eye(classes), np.full((1, classes), 1 / classes)])
-        steps = whole_steps(contribution(made, rule), GRID)
+        own = OWN_CAPS[rule] * draw.uniform(0, 1, len(made)) if rule in OWN_CAPS else None
+        steps = whole_steps(contribution(made, rule, own=own), GRID)
         apart = steps[:, np.newaxis, :] - steps[np.newaxis, :, :]
         assert (apart.astype(object) ** 2).sum(axis=-1).max() <= 2 * GRID**2 + 2
 
@@ -145,6 +153,13 @@ class TestContributions:
         prediction = np.array([[1.0, 0.0]])
         assert contribution(prediction, "competence_entropy", 0.25).tolist() == [[0.25, 0.0, 0.25]]
         assert contribution(prediction, "entropy", 0.25).tolist() == [[1.0, 0.0, 1.0]]
+
+    def test_a_participant_s_own_weight_counts_as_a_part_of_its_cap(self) -> None:
+        prediction, half = np.array([[1.0, 0.0]]), np.array([ENERGY_CAP / 2])
+        found = contribution(prediction, "competence_energy", 0.5, half)
+        np.testing.assert_allclose(found, [[0.25, 0.0, 0.25]])
+        found = contribution(prediction, "tta_l2", 0.5, np.array([0.5]))
+        np.testing.assert_allclose(found, [[0.5, 0.0, 0.5]])
 
     def test_what_is_beyond_the_cap_is_cut_to_it_as_an_integer(self) -> None:
         steps = whole_steps(np.array([[1.7, -0.2, CAP]]), GRID)
