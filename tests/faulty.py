@@ -45,6 +45,17 @@ class Halved(_Faulty):
         return Released(released.form, values.astype(np.int64), released.scale)
 
 
+class More(_Faulty):
+    """No fault: labels at three quarters of the epsilon that is declared."""
+
+    def release(self, probabilities: NDArray[np.float64]) -> Released:
+        more = self.__dict__.setdefault(
+            "more",
+            RandomisedResponse(self.honest.categories, 0.75 * self.honest.cost.value),
+        )
+        return more.release(probabilities)
+
+
 class RoundedAfter(_Faulty):
     """Adds its noise to the prediction as it is, and rounds afterwards, to a finer grid."""
 

@@ -32,6 +32,7 @@ VOTES = "hard"
 _CAPS: Final = {
     "soft": 1.0,
     "entropy": 1.0,
+    "spectral": 1.0,
     "competence_entropy": 1.0,
     "tta_mean": 1.0,
     **OWN_CAPS,
@@ -124,7 +125,7 @@ def _parts(rule: str, evidence: Evidence) -> tuple[Stack, Weights] | None:
     if rule not in _CAPS or rule not in WEIGHTED:
         return None
     sizes = evidence.sizes if rule in SIZED else None
-    standing = evidence.standing if rule in SIZED & STANDING else None
+    standing = evidence.standing if rule in STANDING else None
     caps = _CAPS[rule] * evidence.product(sizes, standing)
     return predictions * weights(rule, evidence)[..., np.newaxis], caps
 

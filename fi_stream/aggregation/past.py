@@ -9,6 +9,7 @@ import numpy as np
 
 from fi_stream.aggregation.spectral import confidences
 from fi_stream.aggregation.windows import WINDOWS
+from fi_stream.events.payloads import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Kind(IntEnum):
     """What is kept of an answer to one row; NaN where there is none.
 
-    `LABEL` is the index of the best class, -1 of who was asked and gave no answer; `SURE` its
+    `LABEL` is the index of the best class, -1 of who was waited for and gave no answer; `SURE` its
     probability, `DENSITY` the r that the answer carried, `LATENCY` milliseconds from the query.
     """
 
@@ -82,7 +83,7 @@ class Past:
         self._make_room(stored)
         part = self._said[:, :, self._end : self._end + stored]
         part[:] = np.nan
-        part[Kind.LABEL, [self._places[m] for m in asked.participants if m in self._places]] = -1.0
+        part[Kind.LABEL, [self._places[m] for m in _silent(settled) if m in self._places]] = -1.0
         said = _said(asked.ask, [came[member] for member in heard])
         part[:, [self._places[member] for member in heard]] = said[:, :, asked.ask.rows - stored :]
         self._end += stored
@@ -130,6 +131,12 @@ class Past:
         fresh = np.full((len(Kind), len(coming), before.shape[2]), np.nan)
         self._said = np.concatenate([before, fresh], axis=1)
         self._places = {member: at for at, member in enumerate([*staying, *coming])}
+
+
+def _silent(settled: Settled) -> list[MemberId]:
+    """Who gave no answer; of a query that was decided early nobody knows, unless it says why."""
+    early = settled.outcome is Outcome.DECIDED
+    return [member for member, why in settled.missing.items() if why is not None or not early]
 
 
 def _said(ask: Ask, answers: Sequence[Given]) -> NDArray[np.float64]:

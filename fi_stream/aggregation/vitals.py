@@ -24,7 +24,7 @@ class Vital:
     """One participant now; None where it said nothing that would tell.
 
     `accuracy` and `overconfidence` are estimates of the window (`health.Health`), `abstained` is
-    the part of the rows that it was asked without an answer. `drifting` is the alarm (`drift`).
+    the part of the rows for which it was waited in vain. `drifting` is the alarm (`drift`).
     """
 
     accuracy: float | None

@@ -42,6 +42,7 @@ class Federation(Settings):
                 *self._roles_missing(),
                 *self._secure_sums_in_vain(),
                 *self._quorum_out_of_reach(),
+                *self._gate_in_vain(),
                 *self._rows_too_large(),
             ]
         )
@@ -159,6 +160,13 @@ class Federation(Settings):
             return []
         reach = f"{quorum} answers can never come from {there} participants"
         return [f"policy.quorum: {reach}; write {there} or less"]
+
+    def _gate_in_vain(self) -> list[str]:
+        there = len(self.participants)
+        if not self.policy.gate or there > 2 or not there:
+            return []
+        why = f"of {there} that differ nobody can tell who is wrong"
+        return [f"policy.gate: {why}; write false, or add participants: it needs three or more"]
 
     def _rows_too_large(self) -> list[str]:
         # One row must fit whatever the level of protection; more rows are a matter of admission.

@@ -90,7 +90,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         Kind.GAUGE, "How much surer a participant is than it is right, by that estimate", MEMBER
     ),
     "participant_abstained": Family(
-        Kind.GAUGE, "Part of the last rows that a participant was asked and did not answer", MEMBER
+        Kind.GAUGE, "Part of the last rows for which a participant was waited in vain", MEMBER
     ),
     "participant_drifting": Family(
         Kind.GAUGE, "1 while a participant agrees less with the others than it used to", MEMBER

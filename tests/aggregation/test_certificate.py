@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +19,7 @@ CERTIFIED = {
     "hard",
     "soft",
     "entropy",
+    "spectral",
     "competence_entropy",
     "competence_energy",
     "competence_density",
@@ -43,7 +45,8 @@ def answers(draw: st.DrawFn, most: int = 7) -> Evidence:
     raw[:towards] = 8 * np.eye(classes, dtype=np.int64)[0]
     sizes = rng.integers(1, 5, (k, 1)).astype(np.float64)
     own = rng.integers(0, 9, (k, 1)) / 8
-    return Evidence(raw[:, np.newaxis] / 8.0, sizes=sizes, own=own)
+    standing = rng.integers(0, 9, (k, 1)) / 8
+    return Evidence(raw[:, np.newaxis] / 8.0, sizes=sizes, own=own, standing=standing)
 
 
 def best_of(found: np.ndarray) -> set[int]:
@@ -59,13 +62,16 @@ def can_change(rule: str, evidence: Evidence, liars: tuple[int, ...]) -> bool:
         predictions[list(liars)] = np.eye(classes)[target]
         own = np.ones(predictions.shape[:2]) if evidence.own is None else evidence.own.copy()
         own[list(liars)] = DENSITY_CAP if rule == "competence_density" else 1.0
-        changed = best_of(scores(rule, Evidence(predictions, sizes=evidence.sizes, own=own)))
+        lied = replace(evidence, predictions=predictions, own=own)
+        changed = best_of(scores(rule, lied))
         if len(before) > 1 or changed != before:
             return True
     return False
 
 
-@pytest.mark.parametrize("rule", ["hard", "soft", "entropy", "competence_entropy", "tta_js"])
+@pytest.mark.parametrize(
+    "rule", ["hard", "soft", "entropy", "spectral", "competence_entropy", "tta_js"]
+)
 @given(evidence=answers())
 @settings(max_examples=80)
 def test_no_choice_of_so_many_contributors_changes_the_label_and_some_of_one_more_do(

@@ -272,6 +272,19 @@ def test_the_past_is_the_tail_of_all_that_came_in_bounded_room(
     assert (past.rows, past.blocks) == (whole.shape[2], whole.shape[2] // 20)
 
 
+def test_who_was_not_waited_for_is_not_said_to_be_silent() -> None:
+    whole = drawn(0, 7)
+    given_by = {"ann": whole.answers["ann"], "bob": whole.answers["bob"]}
+    missing = {"cyd": None, "dan": Reason.OVERLOADED}
+    for outcome, expected in ((Outcome.PARTIAL, -1.0), (Outcome.DECIDED, np.nan)):
+        past = Past()
+        past.add(replace(whole, outcome=outcome, answers=given_by, missing=missing))
+        labels = past.of(past.last(7))[1][Kind.LABEL]
+        assert (labels[:2] >= 0).all()
+        np.testing.assert_array_equal(labels[2], np.full(7, expected))
+        assert (labels[3] == -1).all(), "it said that it would not answer"
+
+
 def test_what_one_client_asks_never_changes_what_another_is_told() -> None:
     alone, both = EachClient(GATED), EachClient(GATED)
     for number in range(12):

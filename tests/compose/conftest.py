@@ -1,8 +1,9 @@
-"""The stack of `compose/compose.yml` as values."""
+"""The stacks of `compose/` as values: compose.yml, and with secagg.yml beside it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,14 @@ class Service:
 
 @dataclass(frozen=True)
 class Stack:
-    """The whole file."""
+    """All that is started: a file, or two of which the second adds to the first."""
 
     content: dict[str, Any]
+
+    @property
+    def sums(self) -> bool:
+        """Whether it has a helper."""
+        return "helper" in self.services
 
     @property
     def services(self) -> dict[str, Service]:
@@ -88,7 +94,30 @@ class Stack:
         )
 
 
+def merged(first: Any, second: Any) -> Any:
+    """What Docker Compose makes of two files: maps and volumes are joined, the rest is replaced."""
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return second
+    whole = dict(first)
+    for key, value in second.items():
+        if key == "volumes" and isinstance(value, list):
+            whole[key] = [*first.get(key, []), *value]
+        else:
+            whole[key] = merged(first[key], value) if key in first else value
+    return whole
+
+
+def read(*names: str) -> Stack:
+    texts = [(ROOT / "compose" / name).read_text("utf-8") for name in names]
+    return Stack(reduce(merged, map(yaml.safe_load, texts)))
+
+
+@pytest.fixture(scope="session", params=["alone", "with secagg.yml"])
+def stack(request: pytest.FixtureRequest) -> Stack:
+    return read("compose.yml", *(["secagg.yml"] if "with" in request.param else []))
+
+
 @pytest.fixture(scope="session")
-def stack() -> Stack:
-    text = (ROOT / "compose" / "compose.yml").read_text("utf-8")
-    return Stack(yaml.safe_load(text))
+def sums() -> Stack:
+    """The one that has a helper."""
+    return read("compose.yml", "secagg.yml")

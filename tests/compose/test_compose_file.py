@@ -1,7 +1,8 @@
-"""`compose/compose.yml` and its Dockerfile name what is there, and give no more than needed."""
+"""The files of `compose/` and its Dockerfile name what is there, and give no more than needed."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 import tomllib
@@ -61,7 +62,7 @@ def test_what_goes_on_says_when_it_is_ready_and_whoever_needs_it_waits_for_that(
 ) -> None:
     everyone = stack.services.values()
     goes_on = [s for s in everyone if s.settings["restart"] == "unless-stopped"]
-    assert len(goes_on) == 5
+    assert len(goes_on) == 5 + stack.sums
     for service in goes_on:
         waiting = [s.needs[service.name] for s in everyone if service.name in s.needs]
         assert waiting
@@ -82,9 +83,10 @@ def test_the_whole_federation_is_there(stack: Stack) -> None:
     assert verbs[:2] in (["init", "topics"], ["topics", "init"])
     assert verbs.count("aggregator") == 1
     assert verbs.count("participant") == 3
+    assert verbs.count("helper") == stack.sums
     assert stack.services["client"].settings["profiles"] == ["client"]
     for service in stack.ours:
-        if service.command[1] in {"aggregator", "participant"}:
+        if service.command[1] in {"aggregator", "participant", "helper"}:
             assert {"init", "topics"} <= service.needs.keys()
             assert service.settings["restart"] == "unless-stopped"
 
@@ -164,10 +166,30 @@ def test_no_service_has_more_rights_than_it_needs(stack: Stack) -> None:
         assert not any(mount.writable for mount in service.mounts if mount.path is not None)
 
 
-@pytest.mark.parametrize("member", ["p1", "p2", "p3", "aggregator", "client"])
-def test_a_member_sees_no_other_members_keys(stack: Stack, member: str) -> None:
-    own = [s for s in stack.ours if any(mount.source == member for mount in s.mounts)]
-    members = {mount.source for mount in stack.services["init"].mounts} - {"federation"}
+def test_a_helper_runs_as_an_aggregator_does_and_is_asked_for_sums(sums: Stack) -> None:
+    helper, aggregator = (sums.services[name].settings for name in ("helper", "aggregator"))
+    differs = {key for key in helper | aggregator if helper.get(key) != aggregator.get(key)}
+    assert differs == {"command", "volumes"}
+    assert "--secagg" in sums.services["init"].command
+    for client in ("client", "load"):
+        assert sums.services[client].command[-2:] == ["--protection", "secagg"]
+        assert "helper" in sums.services[client].needs
+
+
+def test_what_a_helper_must_not_forget_is_in_a_volume_of_its_own(sums: Stack) -> None:
+    store = member_file(sums.services["helper"])["helper"]["store"]
+    folder = posixpath.normpath(posixpath.join("/member", store, ".."))
+    [volume] = [m for m in sums.services["helper"].mounts if m.target == folder]
+    assert volume.path is None
+    assert volume.writable
+    users = [s.name for s in sums.services.values() for m in s.mounts if m.source == volume.source]
+    assert users == ["helper"]
+
+
+@pytest.mark.parametrize("member", ["p1", "p2", "p3", "aggregator", "client", "helper"])
+def test_a_member_sees_no_other_members_keys(sums: Stack, member: str) -> None:
+    own = [s for s in sums.ours if any(mount.source == member for mount in s.mounts)]
+    members = {mount.source for mount in sums.services["init"].mounts} - {"federation"}
     assert len(own) > 1
     for service in own:
         if service.name != "init":

@@ -46,7 +46,7 @@ def test_what_is_advertised_is_open_and_is_where_members_look(settings: dict[str
     assert settings["KAFKA_INTER_BROKER_LISTENER_NAME"] in advertised
     for name, address in advertised.items():
         assert address.split(":")[1] == opened[name].split(":")[1]
-    assert len(MEMBERS) == 5
+    assert len(MEMBERS) == 6
     for file in MEMBERS:
         member = tomllib.loads(file.read_text("utf-8"))
         assert member["kafka"]["bootstrap"]["servers"] in advertised.values(), file

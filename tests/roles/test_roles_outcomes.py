@@ -36,13 +36,13 @@ async def test_a_silent_participant_makes_it_partial_at_the_deadline_not_later(
     async with stage.running("agg", "p1", "p3"), connect(stage.file("alice")) as client:
         await client.ask(drawn, deadline=0.3)
         begun = time.monotonic()
-        result = await client.ask(drawn, deadline=0.3)
+        result = await client.ask(drawn, deadline=1.0)
         took = time.monotonic() - begun
     assert result.outcome == "partial"
     assert result.labels == names_of(drawn)
     assert result.missing == {"p2": "silent"}
     assert [one.member for one in result.contributors] == ["p1", "p3"]
-    assert 0.2 < took <= 0.4
+    assert 0.8 < took <= 1.5
 
 
 @pytest.mark.parametrize("step", [3_600, -3_600])
@@ -59,24 +59,24 @@ async def test_every_wall_clock_stepping_by_an_hour_moves_no_deadline(
     async with stage.running("agg", "p1", "p3") as running, connect(stage.file("alice")) as client:
         await client.ask(drawn, deadline=0.3)
         begun = time.monotonic()
-        asked = asyncio.create_task(client.ask(drawn, deadline=0.3))
+        asked = asyncio.create_task(client.ask(drawn, deadline=1.0))
         await asyncio.sleep(0.01)
         shift = step
         result = await asked
-        assert 0.2 < time.monotonic() - begun <= 0.4
+        assert 0.8 < time.monotonic() - begun <= 1.5
         assert result.outcome == "partial"
-        assert (await client.ask(drawn, deadline=0.3)).outcome == "partial"
+        assert (await client.ask(drawn, deadline=1.0)).outcome == "partial"
         assert not await running["agg"].stop()
 
 
 async def test_a_slow_participant_delays_nobody_past_the_deadline(
     build: Callable[..., Stage],
 ) -> None:
-    stage = build(models={"p2": ODD + "time.sleep(1.5)"})
+    stage = build(models={"p2": ODD + "time.sleep(3)"})
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
         begun = time.monotonic()
-        result = await client.ask(odd(1), deadline=0.4)
-        assert time.monotonic() - begun <= 0.5
+        result = await client.ask(odd(1), deadline=1.0)
+        assert time.monotonic() - begun <= 2.0
         assert result.outcome == "partial"
         assert result.missing == {"p2": "silent"}
 

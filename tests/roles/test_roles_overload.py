@@ -79,12 +79,12 @@ async def test_what_cannot_be_in_time_is_said_at_once_with_a_hint_and_costs_noth
 
 
 async def test_a_client_is_told_when_to_ask_again(build: Callable[..., Stage]) -> None:
-    stage = build(models={"p1": ODD + "time.sleep(0.4)", "p2": ODD + "time.sleep(0.2)"})
+    stage = build(models={"p1": ODD + "time.sleep(2)", "p2": ODD + "time.sleep(1)"})
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
-        assert (await client.ask(odd(1), deadline=5.0)).retry_after_ms is None
-        result = await client.ask(odd(1), deadline=0.1)
+        assert (await client.ask(odd(1), deadline=10.0)).retry_after_ms is None
+        result = await client.ask(odd(1), deadline=0.6)
     assert result.missing == {"p1": "overloaded", "p2": "overloaded"}
-    assert 400 <= result.retry_after_ms < 2000  # by then also the slower one has room
+    assert 2000 <= result.retry_after_ms < 10_000  # by then also the slower one has room
     assert result.to_dict()["retry_after_ms"] == result.retry_after_ms
     assert f"ask again in {result.retry_after_ms} ms" in in_words(result)
 
@@ -111,13 +111,13 @@ async def test_while_an_aggregator_has_no_room_a_client_sends_less_and_a_stream_
 
 
 async def test_a_model_that_was_slow_once_is_tried_again(build: Callable[..., Stage]) -> None:
-    once = ODD + "time.sleep(0 if globals().setdefault('warm', []) else warm.append(1) or 1.0)"
+    once = ODD + "time.sleep(0 if globals().setdefault('warm', []) else warm.append(1) or 3.0)"
     stage = build(models={"p2": once})
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
-        first = await client.ask(odd(1), deadline=0.3)
+        first = await client.ask(odd(1), deadline=1.0)
         assert first.missing == {"p2": "silent"}
-        await asyncio.sleep(1.0)
-        after = [(await client.ask(odd(1), deadline=0.3)).missing for _ in range(12)]
+        await asyncio.sleep(3.0)
+        after = [(await client.ask(odd(1), deadline=1.0)).missing for _ in range(12)]
     assert {"p2": "overloaded"} in after
     assert after[-3:] == [{}] * 3
 

@@ -44,7 +44,7 @@ async def test_a_result_says_what_and_from_whom(build: Callable[..., Stage]) -> 
     assert [one["member"] for one in said["contributors"]] == ["p1", "p2", "p3"]
     assert said["missing"] == {}
     assert said["privacy"]["epsilon"]["per_query"] == "infinite"
-    assert 0 < said["latency_ms"] < 1000
+    assert 0 < said["latency_ms"] < 10_000
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -122,7 +122,7 @@ async def test_without_an_aggregator_ask_says_what_to_do_and_a_stream_goes_on(
         begun = time.monotonic()
         with pytest.raises(NoResult, match="aggregator and enough participants running"):
             await client.ask(rows(1), deadline=0.1)
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 3.0
         outcomes = [result.outcome async for result in client.stream(rows(3), deadline=0.1)]
         assert outcomes == [None] * 3
 

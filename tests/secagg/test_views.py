@@ -26,8 +26,9 @@ FIRST = np.tile(np.array([GRID, 0, 0, GRID], dtype=np.int64), (ROWS, 1))
 """[rows, 4]: three classes and the weight; the other answer is of the second class."""
 SECOND = np.tile(np.array([0, GRID, 0, GRID], dtype=np.int64), (ROWS, 1))
 
-BY_CHANCE = 0.5 + 5.5 * 0.5 / math.sqrt(ROWS)
-"""The largest share of right guesses that chance explains, the best of 257 tests taken."""
+BY_CHANCE = 0.5 + 6.5 * 0.5 / math.sqrt(ROWS)
+"""The largest share of right guesses that chance explains, the best of 257 tests taken: beyond it
+once in 10^8."""
 
 
 def ours(values: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -90,7 +91,7 @@ def _bits(view: NDArray[np.uint64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("party", [0, 1], ids=["leader", "helper"])
 @pytest.mark.parametrize("answer", [FIRST, SECOND, -FIRST], ids=["first", "second", "negative"])
 def test_a_share_is_uniform_whatever_the_answer(party: int, answer: NDArray[np.int64]) -> None:
-    assert unlikely(ours(answer)[party]) < 6
+    assert unlikely(ours(answer)[party]) < 8  # beyond it once in 10^9
 
 
 @pytest.mark.parametrize("party", [0, 1], ids=["leader", "helper"])
