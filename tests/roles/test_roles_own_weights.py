@@ -449,7 +449,7 @@ NO_MODEL = {
     "forms of another type": ("/ 2", "/ np.float64(2)", "is not as the task's inputs"),
     "forms that raise": ('{"x": inputs["x"] / 2}', "nothing", "raised NameError on a trial"),
     "features that raise": ("np.tanh(x), self", "np.tanh(x)[:2], self", "raised ValueError on a"),
-    "too many features": ("np.tanh(x)", "np.tile(x, 200)", "gives 803 numbers a row"),
+    "too many features": ("np.tanh(x)", "np.tile(x, 200)", "a row has 803 features"),
     "features that are no numbers": ("np.tanh(x)", "x / 0", "hold NaN"),
 }
 
