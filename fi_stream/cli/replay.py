@@ -31,12 +31,13 @@ def replay(
 
     As they were, results must be the same to the bit: ends with 1 where one is not.
     """
-    from fi_stream.aggregation.replay import AS_IT_WAS, WhatIf, compare, redecide
+    from fi_stream.aggregation.replay import compare, redecide
+    from fi_stream.aggregation.whatif import AS_IT_WAS, WhatIf
     from fi_stream.roles.recordings import read_recording
 
     recording = read_recording(file)
     only = None if participants is None else frozenset(participants.split(","))
-    _refuse(rules or [], only, {m for one in recording.queries for m in one.participants})
+    _refuse(only, {m for one in recording.queries for m in one.participants})
     changes = {"as recorded": AS_IT_WAS}
     if deadline is not None or only is not None:
         changes["the same rule"] = WhatIf(deadline_ms=deadline, participants=only)
@@ -51,20 +52,9 @@ def replay(
         raise typer.Exit(1)
 
 
-def _refuse(rules: list[str], only: frozenset[str] | None, known: set[str]) -> None:
-    from fi_stream.aggregation.evidence import OWN, SIZED, WEIGHTED
-    from fi_stream.aggregation.rules import RULES, rule
+def _refuse(only: frozenset[str] | None, known: set[str]) -> None:
     from fi_stream.errors import ConfigError
 
-    for name in rules:
-        if name in SIZED - OWN:
-            continue
-        if name in WEIGHTED and name not in RULES:
-            raise ConfigError(
-                f"--rule {name}: it weighs answers by what no recording holds. "
-                f"Use {', '.join(RULES)}, or a rule of your own."
-            )
-        rule(name)
     unknown = sorted((only or frozenset()) - known)
     if unknown:
         raise ConfigError(

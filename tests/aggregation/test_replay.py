@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
-from fi_stream.aggregation.replay import AS_IT_WAS, WhatIf, compare, recorded, redecide
+from fi_stream.aggregation.replay import compare, recorded, redecide
 from fi_stream.aggregation.results import result_payloads
 from fi_stream.aggregation.rules import RULES
+from fi_stream.aggregation.whatif import AS_IT_WAS, WhatIf
 from fi_stream.errors import ConfigError
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Outcome
