@@ -45,9 +45,11 @@ def test_the_table_is_one_that_the_demo_prints_and_bears_out_what_is_claimed() -
     table = found[1]
     rows = re.findall(r"^  (\S.*?) {2,}([\d.]+)%", table, flags=re.MULTILINE)
     shares = {who: float(share) for who, share in rows}
-    alone = [share for who, share in shares.items() if "alone" in who]
+    alone = [share for who, share in shares.items() if re.match(r"p\d alone", who)]
     assert len(alone) == 5
     assert shares["all 5 together, without noise"] > max(alone)
+    by_far = shares["all together, competence_density"] - shares["the best one alone"]
+    assert by_far > 20
     source = (ROOT / "fi_stream/demo/table.py").read_text("utf-8")
     for fact in re.findall(r"^([A-Z]\w+) {2,}", table, flags=re.MULTILINE):
         assert f'("{fact}", ' in source
