@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from stage import rows, say_examples
 from test_roles_own_weights import RULES, learnt, prepared
 from test_roles_window import AT_RANDOM, vague
 
+from bench.privacy.replaying import Silent
 from fi_stream import connect
 from fi_stream.aggregation.replay import compare, redecide
 from fi_stream.aggregation.whatif import WhatIf
 from fi_stream.roles.aggregator import run_aggregator
+from fi_stream.roles.noising import Noising, noised
 from fi_stream.roles.recordings import read_recording
 
 if TYPE_CHECKING:
@@ -90,3 +93,8 @@ async def test_whom_a_gate_left_out_stays_out_and_what_decided_instead_decides_a
     other = redecide(kept, WhatIf(rule="hybrid"))
     assert [one.contributors for one in other] == [one.contributors for one in again]
     assert compare(kept, other).identical == 3, "soft, soft and hybrid itself"
+    # with noise, even of none at all, a gate judges what was noised
+    votes = noised(kept, 3, Noising(4.0), "hard", Silent())
+    other = redecide(votes, WhatIf(rule="hard", answers=True))
+    assert [one.contributors for one in other] == [one.contributors for one in again]
+    assert np.array_equal(other[3].decision.labels, again[3].decision.labels)
