@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from shown import shown
 
-_DOCUMENT = Path(__file__).parents[1] / "docs/privacy.md"
 _FAULTS = '''
 
 class Halved(Laplace):
@@ -108,7 +106,4 @@ for _kind in list(globals().values()):
 
 def source() -> str:
     """The text of a module that has `laplace`, which is honest, and one callable for each fault."""
-    shown = _DOCUMENT.read_text("utf-8").partition("## A mechanism of your own")[2]
-    honest = re.search(r"^```python\n(.*?)^```$", shown, re.MULTILINE | re.DOTALL)
-    assert honest is not None
-    return honest[1] + _FAULTS
+    return shown("privacy.md", "A mechanism of your own") + _FAULTS
