@@ -14,7 +14,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 """Told apart also by people who see few colours (Okabe and Ito)."""
 
 _WIDTH, _HEIGHT = 330, 220
-_LEFT, _TOP, _RIGHT, _BOTTOM = 40, 26, 12, 36
+_LEFT, _TOP, _RIGHT, _BOTTOM = 46, 26, 14, 36
 _PER_LINE = 3
 _LEGEND = 20
 
@@ -89,7 +89,7 @@ def _panel(panel: Panel, colours: dict[str, str], x_axis: str, y_axis: str) -> l
     foot = _TOP + up
     parts += [_text(place(x, 0)[0], foot + 14, f"{x:g}", anchor="middle") for x in every]
     parts += [_text(_LEFT + across / 2, foot + 28, x_axis, anchor="middle")]
-    turned = f"translate(10 {_TOP + up / 2:.1f}) rotate(-90)"
+    turned = f"translate(14 {_TOP + up / 2:.1f}) rotate(-90)"
     parts.append(f'<g transform="{turned}">{_text(0, 0, y_axis, anchor="middle")}</g>')
     for curve in panel.curves:
         points = [place(x, y) for x, y in zip(curve.x, curve.y, strict=True)]

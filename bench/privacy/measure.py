@@ -18,6 +18,7 @@ from fi_stream.federation.policy import Protection, Selection
 from fi_stream.privacy.mechanisms import GRID, DiscreteGaussian, RandomisedResponse
 from fi_stream.privacy.selection import NoisyMax, ShardVotes
 from fi_stream.privacy.weighted import WeightedGaussian
+from fi_stream.roles.noising import DELTA, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 EPSILONS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Of one row."""
 
-DELTA: Final = 1e-5
 MOST_ROWS, FEWEST_ROWS = 4_000, 300
 MOST_INTEGERS: Final = 300_000
 """Noise on probabilities is one integer a participant, row and class: this many at each epsilon."""
@@ -104,28 +104,22 @@ def _without_noise(method: Method, trace: Trace) -> Labels:
 def _randomised_response(levels: int, trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
     classes = trace.probabilities.shape[2]
     mechanism = RandomisedResponse(classes, epsilon, levels, source)
-    said = [mechanism.release(each).values.astype(np.int64) for each in trace.probabilities]
-    votes = [
-        one_hot(told // levels, classes) * ((told % levels + 1) / levels)[:, np.newaxis]
-        for told in said
-    ]
-    return _decided("soft", np.stack(votes))
+    return _decided("soft", np.stack([said(mechanism, each) for each in trace.probabilities]))
 
 
 def _gaussian_each(trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
     mechanism = DiscreteGaussian(epsilon, DELTA, source)
-    said = [mechanism.release(each).values.astype(np.float64) for each in trace.probabilities]
-    return _decided("soft", np.stack(said))
+    return _decided("soft", np.stack([said(mechanism, each) for each in trace.probabilities]))
 
 
 def _gaussian_on_the_sum(trace: Trace, epsilon: float, source: NoiseSource) -> Labels:
     """All of the roster answer and none colludes: the parts of the noise make up just the whole."""
     people, rows, classes = trace.probabilities.shape
     ones = np.ones((people, rows, 1))
-    said = np.concatenate([trace.probabilities, ones], axis=2)
+    weighted = np.concatenate([trace.probabilities, ones], axis=2)
     mechanism = WeightedGaussian(epsilon, DELTA, honest=1, source=source)
     # The whole noise once: it is as much as everybody's part of it, and a fraction of the draws.
-    whole = mechanism.release(said[0]) + np.floor(said[1:] * GRID + 0.5).sum(axis=0)
+    whole = mechanism.release(weighted[0]) + np.floor(weighted[1:] * GRID + 0.5).sum(axis=0)
     return labels_of(whole[:, :classes].astype(np.float64), _digests(rows), [1] * rows)
 
 
@@ -133,8 +127,7 @@ def _votes_of_shards(trace: Trace, epsilon: float, source: NoiseSource) -> Label
     """Epsilon is of one example of a participant's data here, and not of its whole answer."""
     shares = np.empty(0) if trace.shares is None else trace.shares
     mechanism = ShardVotes(SHARDS, epsilon, source)
-    said = [mechanism.release(each).values.astype(np.int64) for each in shares]
-    return _decided("hard", np.stack([one_hot(labels, shares.shape[2]) for labels in said]))
+    return _decided("hard", np.stack([said(mechanism, each) for each in shares]))
 
 
 def _noisy_max(selection: Selection, trace: Trace, epsilon: float, source: NoiseSource) -> Labels:

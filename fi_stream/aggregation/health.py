@@ -19,12 +19,14 @@ class Observed:
 
     `labels` are class indices, -1 for an abstain or nothing; `confidence` is the probability of the
     label, NaN where there is none; `latency_ms` is the time from query to answer, NaN where none
-    came.
+    came. `waited` is False where nobody knows whether it would have answered: it was not asked, or
+    not waited for.
     """
 
     labels: NDArray[np.int64]
     confidence: NDArray[np.float64]
     latency_ms: NDArray[np.float64]
+    waited: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,13 @@ class Health:
 
     `accuracy` is estimated (`dawid_skene`), `overconfidence` is how much surer it is than it is
     right, by that estimate; `agreement` is how often it says what the others together say.
-    `abstained` is the part of rows without an answer. Latencies are milliseconds.
+    `abstained` is the part of the rows for which it was waited in vain. Latencies are milliseconds.
     """
 
     accuracy: float | None
     overconfidence: float | None
     agreement: float | None
-    abstained: float
+    abstained: float | None
     latency_p50: float | None
     latency_p99: float | None
 
@@ -52,7 +54,7 @@ def health(window: Observed, classes: int) -> list[Health]:
         _one(
             float(believed.accuracy[at]),
             agreed[at],
-            window.labels[at],
+            window.labels[at][window.waited[at]],
             window.confidence[at],
             window.latency_ms[at],
         )
@@ -97,7 +99,7 @@ def _one(
         accuracy=known,
         overconfidence=None if known is None or sure is None else sure - known,
         agreement=_mean(agreed),
-        abstained=float((labels < 0).mean()) if labels.size else 0.0,
+        abstained=float((labels < 0).mean()) if labels.size else None,
         latency_p50=float(np.quantile(times, 0.5)) if times.size else None,
         latency_p99=float(np.quantile(times, 0.99)) if times.size else None,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from fi_stream.aggregation.dependence import gate
 from fi_stream.aggregation.drift import alarm
 from fi_stream.aggregation.health import Health, Observed, agreement, health
+from fi_stream.events.payloads import Outcome
 from fi_stream.events.tensors import to_array
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def watch(queries: Sequence[Recorded], classes: int, rows: int) -> list[Seen]:
         return []
     whole, truth = observed(queries, members)
     window = Observed(
-        whole.labels[:, -rows:], whole.confidence[:, -rows:], whole.latency_ms[:, -rows:]
+        whole.labels[:, -rows:],
+        whole.confidence[:, -rows:],
+        whole.latency_ms[:, -rows:],
+        whole.waited[:, -rows:],
     )
     agreed = agreement(whole.labels, classes)
     counts = gate(window.labels)
@@ -69,26 +73,41 @@ def watch(queries: Sequence[Recorded], classes: int, rows: int) -> list[Seen]:
 def observed(
     queries: Sequence[Recorded], members: Sequence[MemberId]
 ) -> tuple[Observed, NDArray[np.int64]]:
-    """All rows of all queries side by side, and their right labels, -1 where nobody knows."""
-    total = sum(one.ask.rows for one in queries)
+    """All rows of all queries that were not rejected side by side.
+
+    Returns:
+        What was said of them, and their right labels, -1 where nobody knows.
+    """
+    asked = [one for one in queries if one.result.outcome is not Outcome.REJECTED]
+    total = sum(one.ask.rows for one in asked)
     labels = np.full((len(members), total), -1)
     confidence = np.full((len(members), total), np.nan)
     latency = np.full((len(members), total), np.nan)
+    waited = np.zeros((len(members), total), dtype=np.bool_)
     truth = np.full(total, -1)
     place = {member: at for at, member in enumerate(members)}
     start = 0
-    for one in queries:
+    for one in asked:
         part = slice(start, start + one.ask.rows)
         start = part.stop
         if one.truth is not None:
             truth[part] = to_array(one.truth)
+        waited[[place[member] for member in _waited(one)], part] = True
         for answer in one.answers:
             at = place[answer.member]
             said = np.asarray(to_array(answer.prediction), dtype=np.float64)
             labels[at, part] = said.argmax(axis=1)
             confidence[at, part] = said.max(axis=1)
             latency[at, part] = max(0, answer.at - one.ask.created)
-    return Observed(labels, confidence, latency), truth
+    return Observed(labels, confidence, latency, waited), truth
+
+
+def _waited(one: Recorded) -> list[MemberId]:
+    """Who was waited for: all, but for those whose silence an early decision did not sit out."""
+    if one.result.outcome is not Outcome.DECIDED:
+        return list(one.participants)
+    silent = {who.member for who in one.result.missing if who.reason is None}
+    return [member for member in one.participants if member not in silent]
 
 
 def _right(labels: NDArray[np.int64], truth: NDArray[np.int64]) -> float | None:

@@ -6,18 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fi_stream.aggregation.evaluate import Gathered, evaluate
 from fi_stream.aggregation.results import outputs_of
+from fi_stream.aggregation.whatif import AS_IT_WAS, WhatIf, numbers, settled_again
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.recording import Recorded, RecordedAnswer
-from fi_stream.events.refusals import Refusal
-from fi_stream.events.tensors import Datatype, Tensor, to_array
+from fi_stream.events.tensors import Datatype, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from fi_stream.aggregation.evaluate import Decision
@@ -26,22 +25,6 @@ if TYPE_CHECKING:
     from fi_stream.values import MemberId
 
 _DECIDED = (Outcome.COMPLETE, Outcome.DECIDED, Outcome.PARTIAL)
-
-
-@dataclass(frozen=True, slots=True)
-class WhatIf:
-    """What is to be other than it was; None leaves it as it was.
-
-    `deadline_ms` counts from the query's making. Answers that were too late were not recorded, so a
-    longer one changes nothing. Only these `participants` are asked.
-    """
-
-    rule: str | None = None
-    deadline_ms: int | None = None
-    participants: frozenset[MemberId] | None = None
-
-
-AS_IT_WAS = WhatIf()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +59,13 @@ class Compared:
         return self.right / self.known if self.known else None
 
 
-def recorded(one: Settled, payload: ResultPayload, quorum: int) -> Recorded | None:
-    """A settled query as a recording keeps it; None where an answer was not for us to open."""
+def recorded(
+    one: Settled, payload: ResultPayload, quorum: int, *, gate: bool = False
+) -> Recorded | None:
+    """A settled query as a recording keeps it; None where an answer was not for us to open.
+
+    `quorum` and `gate` are the policy's.
+    """
     came = {**one.answers, **one.left_out}
     if any(given.prediction is None for given in came.values()):
         return None
@@ -102,6 +90,7 @@ def recorded(one: Settled, payload: ResultPayload, quorum: int) -> Recorded | No
         ),
         result=payload,
         share=one.share if one.share < 1 else None,
+        gate=gate,
     )
 
 
@@ -109,17 +98,15 @@ def redecide(queries: Sequence[Recorded], change: WhatIf = AS_IT_WAS) -> list[Re
     """Decide recorded queries again, in the order given.
 
     Raises:
-        ConfigError: a rule does not exist.
+        ConfigError: a rule does not exist, or it reads what was not recorded.
     """
-    outcomes = [_outcome(one, change) for one in queries]
-    decided = [
-        at for at, (outcome, members) in enumerate(outcomes) if outcome in _DECIDED and members
-    ]
-    gathered = [_gathered(queries[at], change.rule, outcomes[at][1]) for at in decided]
+    settled = settled_again(queries, change)
+    decided = [at for at, one in enumerate(settled) if one.outcome in _DECIDED and one.answers]
+    gathered = [Gathered.of_settled(settled[at]) for at in decided]
     decisions = dict(zip(decided, evaluate(gathered), strict=True))
     return [
-        Redecided(outcome, members, decisions.get(at))
-        for at, (outcome, members) in enumerate(outcomes)
+        Redecided(one.outcome, tuple(one.answers) if at in decisions else (), decisions.get(at))
+        for at, one in enumerate(settled)
     ]
 
 
@@ -131,7 +118,7 @@ def compare(queries: Sequence[Recorded], again: Sequence[Redecided]) -> Compared
         after = None if new.decision is None else new.decision.labels
         identical += _same(one, new)
         relabelled += _differing(before, after, one.ask.rows)
-        truth = None if one.truth is None else _numbers(one.truth)
+        truth = None if one.truth is None else numbers(one.truth)
         if truth is not None:
             known += truth.size
             right += 0 if after is None else int((truth == after).sum())
@@ -144,36 +131,6 @@ def compare(queries: Sequence[Recorded], again: Sequence[Redecided]) -> Compared
         right,
         known,
     )
-
-
-def _outcome(one: Recorded, change: WhatIf) -> tuple[Outcome, tuple[MemberId, ...]]:
-    """How a query ends, and whose answers count, in order of member id."""
-    as_it_was = change.deadline_ms is None and change.participants is None
-    if as_it_was or one.result.outcome is Outcome.REJECTED:
-        return one.result.outcome, tuple(sorted(who.member for who in one.result.contributors))
-    asked = set(one.participants)
-    if change.participants is not None:
-        asked &= change.participants
-    until = one.ask.deadline
-    if change.deadline_ms is not None:
-        until = min(until, one.ask.created + change.deadline_ms)
-    came = tuple(sorted(a.member for a in one.answers if a.member in asked and a.at <= until))
-    if not came or len(came) < one.quorum:
-        return Outcome.NO_QUORUM, ()
-    abstained = {who.member for who in one.result.missing if who.reason is not None}
-    whole = asked <= set(came) | abstained
-    return (Outcome.COMPLETE if whole else Outcome.PARTIAL), came
-
-
-def _gathered(one: Recorded, rule: str | None, members: tuple[MemberId, ...]) -> Gathered:
-    wanted = set(members)
-    answers = {
-        answer.member: np.asarray(_numbers(answer.prediction), dtype=np.float64)
-        for answer in one.answers
-        if answer.member in wanted
-    }
-    sizes = {answer.member: answer.size for answer in one.answers if answer.size is not None}
-    return Gathered(one.digest, rule or one.ask.rule, answers, sizes)
 
 
 def _same(one: Recorded, new: Redecided) -> bool:
@@ -196,15 +153,7 @@ def _differing(
 
 def _labels(one: Recorded) -> NDArray[np.generic] | None:
     found = next((tensor for tensor in one.result.outputs if tensor.name == "label"), None)
-    return None if found is None else _numbers(found)
-
-
-def _numbers(tensor: Tensor) -> NDArray[np.generic]:
-    """What a tensor holds; the reader of the file has checked that it can be read."""
-    found = to_array(tensor)
-    if isinstance(found, Refusal):
-        raise TypeError(f"{found.reason}: {found.detail}")
-    return found
+    return None if found is None else numbers(found)
 
 
 def _tensor(name: str, values: NDArray[np.float64]) -> Tensor:

@@ -55,16 +55,16 @@ class Vitals:
             fresh: how many of the last rows are new since the last look.
         """
         labels = np.where(said[Kind.LABEL] >= 0, said[Kind.LABEL], -1).astype(np.int64)
-        found = health(Observed(labels, said[Kind.SURE], said[Kind.LATENCY]), self._classes)
+        waited = np.isfinite(said[Kind.LABEL])
+        window = Observed(labels, said[Kind.SURE], said[Kind.LATENCY], waited)
+        found = health(window, self._classes)
         agreed = agreement(labels, self._classes)[:, max(0, labels.shape[1] - fresh) :]
-        asked = np.isfinite(said[Kind.LABEL]).sum(axis=1)
-        silent = (said[Kind.LABEL] == -1).sum(axis=1)
         self._drifts = {member: self._drifts.get(member) or Drift() for member in members}
         return {
             member: Vital(
                 one.accuracy,
                 one.overconfidence,
-                float(silent[at] / asked[at]) if asked[at] else None,
+                one.abstained,
                 self._drifting(member, agreed[at]),
             )
             for at, (member, one) in enumerate(zip(members, found, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -10,20 +11,28 @@ if TYPE_CHECKING:
 
     from fi_stream.roles.audit import Audited
 
-_SIDE, _LEFT, _TOP = 320, 60, 64
+_SIDE, _LEFT, _TOP = 360, 60, 28
 _WIDTH, _HEIGHT = _LEFT + _SIDE + 24, _TOP + _SIDE + 130
+_LINE, _LETTERS = 18, 48
+"""Of the lines above the axes: how high each is, and how many letters, bold ones too, it holds."""
+
 _CLAIM, _FOUND, _REFUTED, _GRID = "#0072b2", "#009e73", "#d55e00", "#dddddd"
 _POINTS = 200
 
 
 def svg(audited: Audited) -> str:
     """The picture: above, right against wrong guesses; below, the bound beside the claim."""
+    head = list(_head(audited))
+    above = _LINE * len(head)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {above + _HEIGHT}">',
         '<g font-family="sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        f'<rect width="{_WIDTH}" height="{above + _HEIGHT}" fill="white"/>',
+        *head,
+        f'<g transform="translate(0 {above})">',
         *_guesses(audited),
         *_bars(audited),
+        "</g>",
         "</g>",
         "</svg>",
         "",
@@ -31,11 +40,19 @@ def svg(audited: Audited) -> str:
     return "\n".join(parts)
 
 
-def _guesses(audited: Audited) -> Iterator[str]:
+def _head(audited: Audited) -> Iterator[str]:
+    """A line of text each; names and guesses may be longer than the picture is wide."""
     verdict = audited.verdict
     title = f"{audited.member}: {audited.mechanism}, epsilon {verdict.claim.epsilon:g} a row"
-    yield _text(_LEFT, 20, title, weight="bold")
-    yield _text(_LEFT, 38, f"best guess: by {verdict.tried.looks_at}, {verdict.answers} answers")
+    guess = f"best guess: by {verdict.tried.looks_at}, {verdict.answers} answers"
+    lines = [(line, "bold") for line in wrap(title, _LETTERS)]
+    lines += [(line, "normal") for line in wrap(guess, _LETTERS)]
+    for number, (line, weight) in enumerate(lines):
+        yield _text(_LEFT, 20 + _LINE * number, line, weight=weight)
+
+
+def _guesses(audited: Audited) -> Iterator[str]:
+    verdict = audited.verdict
     for tenths in range(0, 11, 2):
         x, y = _place(tenths / 10, tenths / 10)
         yield _line((_LEFT, y), (_LEFT + _SIDE, y), _GRID)

@@ -40,8 +40,8 @@ class RecordedAnswer(Value):
     """One participant's answer as a rule reads it: FP64 [rows, classes], appended at `at`.
 
     `size` is how many training examples of it were believed, if it said. `own` is FP64 [rows], the
-    weights that its answer carried, and `standing` what was learnt of it from past queries, if the
-    rule that decided reads that.
+    weights that its answer carried (in a trace, those of `competence_density`), and `standing` what
+    was learnt of it from past queries, if the rule that decided reads that.
     """
 
     member: MemberId
@@ -57,7 +57,8 @@ class Recorded(Value):
     """One query with its outcome.
 
     `participants` were to answer; `answers` came in time and could be opened, whatever the outcome.
-    `share` is the most of all weight that one participant might have, if the policy had a bound.
+    `share` is the most of all weight that one participant might have, if the policy had a bound;
+    `gate` is whether it had a gate.
     `truth` is INT64 [rows], where somebody knows the right labels.
     """
 
@@ -69,6 +70,7 @@ class Recorded(Value):
     answers: Annotated[tuple[RecordedAnswer, ...], Len(0, SEALED_ENTRIES)]
     result: ResultPayload
     share: Annotated[float, Gt(0), Le(1)] | None = None
+    gate: bool = False
     truth: Tensor | None = None
 
 

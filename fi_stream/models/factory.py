@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fi_stream.errors import ModelError
 from fi_stream.models.files import short_hash
 from fi_stream.models.torch_model import TorchModel
@@ -36,12 +38,38 @@ class _Called:
         return self.call(inputs)
 
 
+@dataclass(frozen=True, slots=True)
+class _Several:
+    """Models that are asked one by one, so that one which fails fails alone: it says NaN.
+
+    What it says is [models, rows, classes].
+    """
+
+    models: tuple[Model, ...]
+    classes: int
+    version: str
+
+    def predict(self, inputs: Inputs) -> NDArray[Any]:
+        shape = (len(next(iter(inputs.values()))), self.classes)
+        return np.stack([_said(model, inputs, shape) for model in self.models])
+
+
+def _said(model: Model, inputs: Inputs, shape: tuple[int, int]) -> NDArray[np.float64]:
+    try:
+        said = np.asarray(model.predict(inputs))
+    except Exception:  # noqa: BLE001  (a member's own model may raise anything)
+        return np.full(shape, np.nan)
+    fits = said.shape == shape and said.dtype.kind in "fiub"
+    return said.astype(np.float64) if fits else np.full(shape, np.nan)
+
+
 def load_factory(reference: str, source: Source, task: Task, directory: Path) -> Model:
     """Import the module and call the callable, without arguments; it returns the model.
 
     It may return an object with `predict(inputs)`, and `features` and `forms` if it likes (see
-    `port.Model`), a `torch.nn.Module` (called with one tensor an
-    input, in the task's order), or any callable of the inputs. The directory comes first on
+    `port.Model`), a `torch.nn.Module` (called with one tensor an input, in the task's order), or
+    any callable of the inputs; or a list of such models, which answer together with
+    [models, rows, classes] (`sharded.py`). The directory comes first on
     `sys.path`, while the module is imported and the callable runs.
 
     Raises:
@@ -62,6 +90,9 @@ def load_factory(reference: str, source: Source, task: Task, directory: Path) ->
 
 
 def _behind_port(made: Any, source: Source, task: Task, version: str, what: str) -> Model:
+    if isinstance(made, list):
+        each = tuple(_behind_port(one, source, task, version, what) for one in made)
+        return _Several(each, len(task.classes), version)
     torch = sys.modules.get("torch")  # only the member's module decides whether torch is loaded
     predict = getattr(made, "predict", None)
     more: dict[str, Any] = {}
@@ -75,7 +106,7 @@ def _behind_port(made: Any, source: Source, task: Task, version: str, what: str)
     else:
         raise ModelError(
             f"{what} returned {type(made).__name__}: return an object with `predict(inputs)`, a "
-            "torch.nn.Module, or a callable of the inputs."
+            "torch.nn.Module, a callable of the inputs, or a list of these."
         )
     if source.device is not None:
         raise ModelError(

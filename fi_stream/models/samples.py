@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,9 +41,11 @@ def load_samples(path: Path, key: str, task: Task) -> Inputs:
     wanted = {spec.name: spec for spec in task.inputs}
     try:
         # opened here, because numpy leaves a damaged file open
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in wanted if name in stored}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            named = stored if isinstance(stored, Mapping) else {}
+            arrays = {name: named[name] for name in wanted if name in named}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(
             f"{what} cannot be read ({error}): write it with numpy.savez, one array [rows, ...] "
             f"for each input of the task: {', '.join(wanted)}."

@@ -66,6 +66,14 @@ class NoiseSource(Protocol):
         """
 
 
+class Drawing:
+    """Draws when it is asked, and nothing ahead: for whoever has the time."""
+
+    def take(self, kind: Kind, count: int) -> NDArray[np.int64]:
+        """As `NoiseSource` has it."""
+        return draw(kind, count) if count else np.empty(0, dtype=np.int64)
+
+
 def draw(kind: Kind, count: int) -> NDArray[np.int64]:
     """Have OpenDP draw now.
 

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from fi_stream.privacy.draws import NoiseSource
     from fi_stream.sealing.gate import Verified
 
+UNNAMED = "unnamed"
+"""The version of a model of which nothing may be told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -149,11 +152,14 @@ class Answering:
     def _named(self, model: ModelSection) -> str:
         """The version that its owner gave, else a digest that says when the model changes.
 
-        Under noise it is one that only says this: the digest of a file tells which file it is.
+        Under noise it is one that only says this: the digest of a file tells which file it is. A
+        participant whose noise the aggregator adds keeps no salt for one, and says nothing.
         """
         version = self._model.version
-        if self._budget is None or model.version is not None:
+        if model.version is not None or not self._hides:
             return version
+        if self._budget is None:
+            return UNNAMED
         return hmac.digest(self._budget.salt(), version.encode(), "sha256").hex()[:12]
 
     def _release(self, query: Verified, made: Weighed | Refusal) -> Answer | Parted | Refusal:

@@ -7,7 +7,7 @@ beside each prediction stands the participant's own weight, where the query's ru
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -16,23 +16,21 @@ from fi_stream.aggregation.competence import ENERGY_CAP, Standard, energy, energ
 from fi_stream.aggregation.density import sample
 from fi_stream.aggregation.evidence import AUGMENTED
 from fi_stream.errors import ModelError
-from fi_stream.events.refusals import Reason, Refusal
-from fi_stream.federation.member import Gives
-from fi_stream.models.batching import features_each, predict_each
-from fi_stream.models.port import features_of
-from fi_stream.models.probe import TRIED_ROWS, made_up
+from fi_stream.events.refusals import Refusal
+from fi_stream.models.batching import predict_each
 from fi_stream.models.samples import in_parts, load_samples, some
+from fi_stream.roles.features import RowFeatures, bounded
 from fi_stream.roles.forms import forms_wanted
 from fi_stream.roles.ratios import Ratios
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from fi_stream.federation.federation import Federation
-    from fi_stream.federation.member import ModelSection
+    from fi_stream.federation.member import Gives, ModelSection
     from fi_stream.models.batching import Predicted
     from fi_stream.models.port import Inputs, Model
     from fi_stream.values import MemberId
@@ -40,11 +38,7 @@ if TYPE_CHECKING:
 ENERGY: Final = "competence_energy"
 DENSITY: Final = "competence_density"
 
-MOST_FEATURES: Final = 512
-"""Of a row: what is kept of each client grows with them, and learning with their square."""
-
-_LARGEST = 1e6
-_LEAST = 1e-6
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +77,20 @@ class OwnWeights:
         self._model = model
         self._gives = gives
         self._task = federation.task
-        self._width: int | None = None
         rules = set(federation.policy.rules)
         self._forms = forms_wanted(model, section, self._task) if rules & AUGMENTED else None
         self._held_out: Standard | None = None
         if ENERGY in rules and section.held_out is not None:
-            logits = self._sampled(section.held_out, "held_out", logits=True)
-            self._held_out = Standard.of(energy(logits))
-        self._ratios: Ratios | None = None
+            self._held_out = Standard.of(self._energies(section.held_out))
+        self._density: tuple[RowFeatures, Ratios] | None = None
         if DENSITY in rules and section.training is not None:
-            self._try_features()
-            training = self._sampled(section.training, "training", logits=False)
-            self._ratios = Ratios(training)
+            features = RowFeatures(model, gives, self._task)
+            self._density = features, Ratios(self._learnt_from(features, section.training))
 
     def close(self) -> None:
         """End what learns beside the answers."""
-        if self._ratios is not None:
-            self._ratios.close()
+        if self._density is not None:
+            self._density[1].close()
 
     def passed(self, rule: str, rows: int) -> int:
         """How many rows of a forward pass a query of so many takes."""
@@ -119,11 +110,13 @@ class OwnWeights:
             forms if isinstance(forms, Refusal) else _all_of([next(said) for _ in forms])
             for forms in asked
         ]
-        features = iter(self._features(queries, seen))
+        dense = iter(self._by_density(queries, seen))
         return [
             forms
             if isinstance(forms, Refusal)
-            else self._weighed(query, forms, next(features) if query.rule == DENSITY else None)
+            else next(dense)
+            if query.rule == DENSITY
+            else self._weighed(query.rule, forms)
             for query, forms in zip(queries, seen, strict=True)
         ]
 
@@ -132,99 +125,56 @@ class OwnWeights:
             return [query.inputs]
         return self._forms.of(query.inputs)
 
-    def _weighed(
-        self,
-        query: Put,
-        forms: Sequence[Predicted],
-        features: NDArray[np.float64] | Refusal | None,
-    ) -> Weighed | Refusal:
-        if query.rule in AUGMENTED:
+    def _weighed(self, rule: str, forms: Sequence[Predicted]) -> Weighed:
+        """An answer that nothing but its own forward pass is needed for."""
+        if rule in AUGMENTED:
             stack = np.stack([form.probabilities for form in forms])
-            own = tta_weights(stack, query.rule) if query.rule in INSTABILITY else None
+            own = tta_weights(stack, rule) if rule in INSTABILITY else None
             return Weighed(tta_mean(stack), own)
-        prediction, own = forms[0].probabilities, None
-        if query.rule == ENERGY and self._held_out is not None:
-            found = energy_weights(energy(_bounded(forms[0].outputs)), self._held_out)
-            own = np.minimum(found, ENERGY_CAP)
-        elif query.rule == DENSITY and self._ratios is not None:
-            if isinstance(features, Refusal) or features is None:
-                return features or Refusal(Reason.MODEL_FAILED, "no features")
-            own = self._ratios.weights(query.client, features)
-        return Weighed(prediction, own)
+        if rule == ENERGY and self._held_out is not None:
+            found = energy_weights(energy(bounded(forms[0].outputs)), self._held_out)
+            return Weighed(forms[0].probabilities, np.minimum(found, ENERGY_CAP))
+        return Weighed(forms[0].probabilities, None)
 
-    def _features(
+    def _by_density(
         self, queries: Sequence[Put], seen: Sequence[Sequence[Predicted] | Refusal]
-    ) -> list[NDArray[np.float64] | Refusal]:
-        """Of the queries that need them and were answered, in their order."""
+    ) -> Iterator[Weighed | Refusal]:
+        """Answers to the queries under that rule that the model answered, in their order."""
+        if self._density is None:
+            return
+        features, ratios = self._density
         wanted = [
             (query, forms[0])
             for query, forms in zip(queries, seen, strict=True)
             if query.rule == DENSITY and not isinstance(forms, Refusal)
         ]
-        return self._features_of(
-            [query.inputs for query, _ in wanted], [predicted for _, predicted in wanted]
-        )
+        found = features.of([query.inputs for query, _ in wanted], [said for _, said in wanted])
+        for (query, said), rows in zip(wanted, found, strict=True):
+            if isinstance(rows, Refusal):
+                yield rows
+            else:
+                yield Weighed(said.probabilities, ratios.weights(query.client, rows))
 
-    def _features_of(
-        self, inputs: Sequence[Inputs], predicted: Sequence[Predicted]
-    ) -> list[NDArray[np.float64] | Refusal]:
-        """The model's own features; without them its logits, or logarithms of probabilities."""
-        features = features_of(self._model)
-        if features is None:
-            return [self._plain(one) for one in predicted]
-        found = features_each(features, inputs, self._width)
-        return [one if isinstance(one, Refusal) else _bounded(one) for one in found]
-
-    def _plain(self, predicted: Predicted) -> NDArray[np.float64]:
-        if self._gives is Gives.LOGITS:
-            return _bounded(predicted.outputs)
-        return np.asarray(np.log(np.maximum(predicted.probabilities, _LEAST)))
-
-    def _sampled(self, path: Path, key: str, *, logits: bool) -> NDArray[np.float64]:
-        """The logits or features of the examples in a file, at most `MOST_EXAMPLES` of them."""
+    def _examples(self, path: Path, key: str) -> Iterator[tuple[Inputs, Predicted]]:
+        """The examples in a file, some of many, and what the model says of them, part by part."""
         samples = load_samples(path, key, self._task)
         places = sample(np.arange(len(next(iter(samples.values()))), dtype=np.int64))
-        found = []
         for part in in_parts(some(samples, places)):
             [predicted] = predict_each(self._model, [part], len(self._task.classes), self._gives)
-            if isinstance(predicted, Refusal):
-                raise _unusable(path, key, predicted)
-            if logits:
-                found.append(_bounded(predicted.outputs))
-                continue
-            [features] = self._features_of([part], [predicted])
-            if isinstance(features, Refusal):
-                raise _unusable(path, key, features)
-            self._width = features.shape[1]
-            found.append(features)
+            yield part, _usable(predicted, path, key)
+
+    def _energies(self, path: Path) -> NDArray[np.float64]:
+        found = [energy(bounded(said.outputs)) for _, said in self._examples(path, "held_out")]
         return np.concatenate(found)
 
-    def _try_features(self) -> None:
-        """Before any query: of one row, of several, and not more than can be learnt from."""
-        features = features_of(self._model)
-        if features is None:
-            return
-        for rows in TRIED_ROWS:
-            try:
-                features(made_up(self._task, rows))
-            except Exception as error:
-                raise ModelError(
-                    f"the model's `features` raised {type(error).__name__} on a trial with {rows} "
-                    f"made-up row(s): {error}"
-                ) from error
-            [found] = features_each(features, [made_up(self._task, rows)], self._width)
-            if isinstance(found, Refusal):
-                raise ModelError(
-                    f"the model's `features`, on a trial with {rows} made-up row(s): "
-                    f"{found.detail} ({found.reason}). It must give [rows, features], always "
-                    "equally many."
-                )
-            self._width = found.shape[1]
-        if not 1 <= (self._width or 0) <= MOST_FEATURES:
-            raise ModelError(
-                f"the model's `features` gives {self._width} numbers a row, and 1 to "
-                f"{MOST_FEATURES} can be learnt from: leave some layers out, or project them."
-            )
+    def _learnt_from(self, features: RowFeatures, path: Path) -> NDArray[np.float64]:
+        return np.concatenate(
+            [
+                _usable(one, path, "training")
+                for part, said in self._examples(path, "training")
+                for one in features.of([part], [said])
+            ]
+        )
 
 
 def _all_of(parts: Sequence[Predicted | Refusal]) -> list[Predicted] | Refusal:
@@ -235,13 +185,10 @@ def _all_of(parts: Sequence[Predicted | Refusal]) -> list[Predicted] | Refusal:
     return next(part for part in parts if isinstance(part, Refusal))
 
 
-def _bounded(numbers: NDArray[np.generic]) -> NDArray[np.float64]:
-    """So that none is too large to be squared."""
-    return np.clip(numbers.astype(np.float64), -_LARGEST, _LARGEST)
-
-
-def _unusable(path: Path, key: str, refusal: Refusal) -> ModelError:
-    return ModelError(
-        f"the model cannot answer the examples in {path}, which {key} under [model] names: "
-        f"{refusal.detail} ({refusal.reason}). Correct the file, or the model."
-    )
+def _usable(found: _T | Refusal, path: Path, key: str) -> _T:
+    if isinstance(found, Refusal):
+        raise ModelError(
+            f"the model cannot answer the examples in {path}, which {key} under [model] names: "
+            f"{found.detail} ({found.reason}). Correct the file, or the model."
+        )
+    return found

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fi_stream.aggregation.facts import Settled
     from fi_stream.events.payloads import ResultPayload
     from fi_stream.federation.federation import Federation
+    from fi_stream.federation.policy import Policy
 
 
 @contextmanager
@@ -41,15 +42,15 @@ def recorder(file: Path | None, federation: Federation) -> Iterator[Recorder | N
             "answers without it are for the aggregator alone."
         )
     with Writer(file, federation.task.classes) as writer:
-        yield Recorder(writer, policy.quorum)
+        yield Recorder(writer, policy)
 
 
 class Recorder:
     """What was settled goes to the file, off the loop; what was not ours to open does not."""
 
-    def __init__(self, writer: Writer, quorum: int) -> None:
+    def __init__(self, writer: Writer, policy: Policy) -> None:
         self._writer = writer
-        self._quorum = quorum
+        self._policy = policy
 
     async def settled(self, queries: Sequence[Settled], payloads: Sequence[ResultPayload]) -> None:
         """Keep these queries, whose results are published."""
@@ -57,7 +58,7 @@ class Recorder:
 
     def _write(self, queries: Sequence[Settled], payloads: Sequence[ResultPayload]) -> None:
         for one, payload in zip(queries, payloads, strict=True):
-            kept = recorded(one, payload, self._quorum)
+            kept = recorded(one, payload, self._policy.quorum, gate=self._policy.gate)
             if kept is not None:
                 self._writer.write(kept)
         self._writer.flush()

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from fi_stream.aggregation.caps import capped_sizes
+from fi_stream.aggregation.competence import density_weights
 from fi_stream.aggregation.evaluate import Gathered, evaluate
 from fi_stream.aggregation.results import outputs_of
+from fi_stream.aggregation.whatif import numbers
 from fi_stream.errors import ConfigError
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Contributor, Outcome, ResultPayload
@@ -108,6 +110,8 @@ def _wrong(one: Recorded, classes: int) -> str | None:
     for answer in one.answers:
         if not _holds(answer.prediction, Datatype.FP64, (rows, classes)):
             return f"the prediction of {answer.member} is not FP64 [{rows}, {classes}], finite"
+        if answer.own is not None and not _weighs(answer.own, rows):
+            return f"the weight of {answer.member} is not FP64 [{rows}], finite, at least 0"
     if one.truth is not None and not _holds(one.truth, Datatype.INT64, (rows,)):
         return f"the right labels are not INT64 [{rows}]"
     for output in one.result.outputs:
@@ -126,6 +130,12 @@ def _wrong(one: Recorded, classes: int) -> str | None:
     return None
 
 
+def _weighs(tensor: Tensor, rows: int) -> bool:
+    if not _holds(tensor, Datatype.FP64, (rows,)):
+        return False
+    return bool((np.asarray(numbers(tensor), dtype=np.float64) >= 0).all())
+
+
 def _holds(tensor: Tensor, datatype: Datatype, shape: tuple[int, ...]) -> bool:
     return (
         tensor.datatype is datatype
@@ -135,12 +145,16 @@ def _holds(tensor: Tensor, datatype: Datatype, shape: tuple[int, ...]) -> bool:
 
 
 def _of_trace(file: Path) -> Recording:
-    """A trace, shuffled, as queries of one row each, all answered at once, decided by `soft`."""
+    """A trace, shuffled, as queries of one row each, all answered at once, decided by `soft`.
+
+    Answers carry the weight of `competence_density`, so that a replay can decide by that.
+    """
     trace = shuffled(read_trace(file))
     participants, rows, classes = trace.logits.shape
     flat = softmax(trace.logits.reshape(-1, classes)).astype(np.float64)
     said = flat.reshape(participants, rows, classes)
     sizes = capped_sizes(trace.sizes)
+    ratios = density_weights(trace.log_density_ratio)
     width = len(str(participants - 1))
     members = tuple(f"p{number:0{width}}" for number in range(participants))
     digests = [hashlib.sha256(f"{trace.name}/{row}".encode()).digest() for row in range(rows)]
@@ -172,6 +186,7 @@ def _of_trace(file: Path) -> Recording:
                 at=0,
                 prediction=_tensor("prediction", said[at, row : row + 1], Datatype.FP64),
                 size=float(sizes[at]),
+                own=_tensor("weight", ratios[at, row : row + 1], Datatype.FP64),
             )
             for at, member in enumerate(members)
         )

@@ -115,19 +115,23 @@ class TestHealth:
         confidence = np.where(labels < 0, np.nan, 0.95)
         latency = np.where(labels < 0, np.nan, 10.0)
         latency[0, :16] = 100.0
-        found = health(Observed(labels, confidence, latency), CLASSES)
+        waited = np.ones(labels.shape, dtype=np.bool_)
+        waited[3, :100] = False
+        found = health(Observed(labels, confidence, latency, waited), CLASSES)
         estimated = [one.accuracy or 0.0 for one in found]
         assert estimated == sorted(estimated, reverse=True)
         assert found[3].overconfidence == pytest.approx(0.95 - estimated[3])
-        assert [one.abstained for one in found] == [0.0, 0.0, 0.0, 0.25]
+        assert [one.abstained for one in found] == [0.0, 0.0, 0.0, 100 / 700]
         assert (found[0].latency_p50, found[0].latency_p99) == (10.0, 100.0)
         assert found[0].agreement is not None
         assert found[0].agreement > 0.7
 
     def test_who_said_nothing_has_no_health_but_an_abstain_rate(self) -> None:
-        nothing = np.full((2, 4), np.nan)
-        labels = np.array([[-1] * 4, [0, 1, 0, 1]])
-        silent, alone = health(Observed(labels, nothing, nothing), CLASSES)
+        nothing, waited = np.full((3, 4), np.nan), np.ones((3, 4), dtype=np.bool_)
+        labels = np.array([[-1] * 4, [0, 1, 0, 1], [-1] * 4])
+        waited[2] = False
+        silent, alone, unasked = health(Observed(labels, nothing, nothing, waited), CLASSES)
+        assert (unasked.accuracy, unasked.abstained) == (None, None)
         assert (silent.accuracy, silent.overconfidence, silent.agreement) == (None, None, None)
         assert (silent.abstained, silent.latency_p50) == (1.0, None)
         assert alone.agreement is None

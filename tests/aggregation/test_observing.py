@@ -6,8 +6,9 @@ import numpy as np
 
 from fi_stream.aggregation.observing import observed, watch
 from fi_stream.events.header import Ask
-from fi_stream.events.payloads import Outcome, ResultPayload
+from fi_stream.events.payloads import Missing, Outcome, ResultPayload
 from fi_stream.events.recording import Recorded, RecordedAnswer
+from fi_stream.events.refusals import Reason
 from fi_stream.events.tensors import Datatype, Tensor
 
 CLASSES = 4
@@ -69,6 +70,36 @@ def test_rows_of_all_queries_stand_side_by_side() -> None:
     assert window.latency_ms[:3].tolist()[2][2] == 20
     assert np.nanmax(window.confidence) == 0.9
     assert np.isnan(window.confidence[3]).all()
+
+
+def ended(one: Recorded, outcome: Outcome, missing: dict[str, Reason | None]) -> Recorded:
+    told = [Missing(member=m, reason=why and why.code) for m, why in missing.items()]
+    return one.model_copy(
+        update={"result": ResultPayload(outcome=outcome, missing=tuple(told))}, deep=True
+    )
+
+
+def test_nobody_abstains_who_was_not_asked_or_not_waited_for() -> None:
+    """As the metrics of a running aggregator have it: `Past` keeps the same of what settles."""
+    said = {"ann": [0, 1], "bob": [2, 3]}
+    silent: dict[str, Reason | None] = {"cyd": Reason.OVERLOADED, "dee": None}
+    early = ended(query(1, said), Outcome.DECIDED, silent)
+    late = ended(query(2, {"ann": [0], "dee": [1]}), Outcome.PARTIAL, {"bob": None, "cyd": None})
+    before = ended(query(3, {"ann": [0]}), Outcome.COMPLETE, {"bob": Reason.OVERLOADED})
+    before = before.model_copy(update={"participants": ("ann", "bob")})
+    rejected = ended(query(4, {}), Outcome.REJECTED, {})
+    window, truth = observed([early, late, before, rejected], MEMBERS)
+    assert truth.size == 4
+    assert window.waited.tolist() == [
+        [True, True, True, True],
+        [True, True, True, True],
+        [True, True, True, False],
+        [False, False, True, False],
+    ]
+    found = watch([early, late, before, rejected], CLASSES, rows=10)
+    assert [one.health.abstained for one in found] == [0.0, 0.5, 1.0, 0.0]
+    (last,) = (one for one in watch([before, early], CLASSES, rows=2) if one.member == "dee")
+    assert last.health.abstained is None
 
 
 def test_who_goes_wrong_is_found_and_who_answers_at_random_does_not_count() -> None:

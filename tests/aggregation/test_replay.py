@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
-from fi_stream.aggregation.replay import AS_IT_WAS, WhatIf, compare, recorded, redecide
-from fi_stream.aggregation.results import result_payloads
+from fi_stream.aggregation.replay import compare, recorded, redecide
+from fi_stream.aggregation.results import outputs_of, result_payloads
 from fi_stream.aggregation.rules import RULES
+from fi_stream.aggregation.whatif import AS_IT_WAS, WhatIf
 from fi_stream.errors import ConfigError
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Outcome
@@ -153,6 +154,50 @@ def test_an_earlier_deadline_leaves_out_who_came_later() -> None:
         30: (Outcome.COMPLETE, MEMBERS),
         9999: (Outcome.COMPLETE, MEMBERS),
     }
+
+
+def gated(came: dict[str, int], out: str) -> Recorded:
+    """A query under a gate that left one out."""
+    whole = settled(1, "soft", came)
+    answers = {member: given for member, given in whole.answers.items() if member != out}
+    one = replace(
+        whole,
+        outcome=whole.outcome if len(answers) >= QUORUM else Outcome.NO_QUORUM,
+        answers=answers,
+        left_out={out: whole.answers[out]},
+        missing={**whole.missing, out: Reason.INDEPENDENT},
+    )
+    found = recorded(one, result_payloads([one])[0], QUORUM, gate=True)
+    assert found is not None
+    return found
+
+
+def test_who_is_independent_does_not_count_and_is_accounted_for_once_it_has_answered() -> None:
+    one = gated({"ann": 10, "bob": 20, "cyd": 30}, "cyd")
+    ends = {}
+    for deadline in (15, 25, 30, None):
+        (again,) = redecide([one], WhatIf(deadline_ms=deadline))
+        ends[deadline] = (again.outcome, again.contributors)
+    assert ends == {
+        15: (Outcome.NO_QUORUM, ()),
+        25: (Outcome.PARTIAL, ("ann", "bob")),
+        30: (Outcome.COMPLETE, ("ann", "bob")),
+        None: (Outcome.COMPLETE, ("ann", "bob")),
+    }
+    (fewer,) = redecide([one], WhatIf(participants=frozenset({"ann", "cyd"})))
+    assert fewer.outcome is Outcome.NO_QUORUM
+
+
+def test_another_rule_has_a_gate_of_its_own_which_begins_with_nothing_learnt() -> None:
+    few = gated({"ann": 10, "cyd": 30}, "cyd")
+    assert few.result.outcome is Outcome.NO_QUORUM
+    (same,) = redecide([few])
+    assert same.outcome is Outcome.NO_QUORUM
+    (other,) = redecide([few], WhatIf(rule="median"))
+    assert (other.outcome, other.contributors) == (Outcome.PARTIAL, ("ann", "cyd"))
+    (soft,) = recording(settled(1, "soft", {"ann": 10, "cyd": 30}))
+    assert other.decision is not None
+    assert outputs_of(other.decision) == soft.result.outputs, "by soft, until it is judged"
 
 
 def test_only_those_participants_are_asked_that_are_named() -> None:

@@ -10,7 +10,10 @@ import pytest
 import stage as staging
 from faulty import Halved, More
 
+from fi_stream.cli.audit_picture import svg
+from fi_stream.privacy.distinguishing import Claim, Tried, Verdict
 from fi_stream.roles import accounts
+from fi_stream.roles.audit import Audited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,3 +77,16 @@ def test_what_is_wrong_is_said(cli: Cli, file: Path) -> None:
     code, _, err = cli("audit", file)
     assert (code, "nothing to audit" in err) == (3, True)
     assert federation.exists()
+
+
+def test_a_picture_cuts_no_line_of_text_off() -> None:
+    tried = Tried("the last digits of class 1's score, modulo 256", (90, 1), (99, 99), (0.8, 0.1))
+    verdict = Verdict(Claim(2.0, 0.0), 3.0, 5.0, tried, 200_000, ((0, 0), (0.1, 0.9), (1, 1)))
+    drawn = ET.fromstring(svg(Audited("a-hospital-" * 5, "randomised_response", verdict)))  # noqa: S314
+    texts = [each for each in drawn.iter() if each.tag.endswith("text") and each.text]
+    width = float(drawn.attrib["viewBox"].split()[2])
+    for each in texts:
+        if each.get("text-anchor") == "start":
+            assert float(each.attrib["x"]) + 8 * len(each.text or "") <= width
+    said = " ".join(each.text or "" for each in texts)
+    assert "the last digits of class 1's score, modulo 256, 200000 answers" in said

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+from math import exp
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from documents import blocks, column, section, tables, text_of
 from members import cast
 
+from fi_stream.aggregation.evidence import OWN_CAPS
 from fi_stream.cli import samples
 from fi_stream.events import (
     dead_letter,
@@ -109,6 +111,16 @@ def test_the_outcomes_are_those_of_the_code() -> None:
 
 def test_the_table_of_what_goes_with_what_is_the_code_s() -> None:
     assert as_markdown() in TEXT
+
+
+def test_the_caps_of_weights_are_those_of_the_code() -> None:
+    rows = next(t for t in tables(section(TEXT, "Answer")) if "cap" in t[0])
+    said = {
+        name: exp(int(row["cap"].removeprefix("e^"))) if "^" in row["cap"] else float(row["cap"])
+        for row in rows
+        for name in row["rule of the query"].replace("`", "").split(", ")
+    }
+    assert said == pytest.approx(dict(OWN_CAPS))
 
 
 def test_the_example_task_has_the_hash_that_the_code_gives_it() -> None:

@@ -13,6 +13,7 @@ from fi_stream.federation.member import Gives
 from fi_stream.models.loading import load
 from fi_stream.models.port import Source
 from fi_stream.models.probe import made_up, probe
+from fi_stream.models.sharded import Sharded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,3 +219,33 @@ print(json.dumps([name for name in ("torch", "onnxruntime", "opendp") if name in
         timeout=60,
     )
     assert json.loads(done.stdout) == []
+
+
+VOTING = """
+def surely(label):
+    return lambda inputs: np.tile(np.eye(3)[label], (len(inputs["x"]), 1))
+class Moody:
+    def predict(self, inputs):
+        FAULT
+        return np.tile(np.eye(3)[2], (len(inputs["x"]), 1))
+def make():
+    return [surely(0), Moody(), surely(2), surely(2), surely(2)]
+"""
+
+
+@pytest.mark.parametrize("fault", ["raise KeyError(inputs)", "return [1, 2]", "return 'cat'"])
+def test_of_several_models_one_that_fails_loses_its_own_vote_alone(
+    tmp_path: Path, task: Task, fault: str
+) -> None:
+    rows = {"x": np.zeros((2, 4), np.float32)}
+    votes = [
+        Sharded(
+            made_by(tmp_path, task, UNIFORM + VOTING.replace("FAULT", line), f"own_{name}"),
+            Gives.PROBABILITIES,
+            len(task.classes),
+        ).predict(rows)
+        for name, line in (("well", "pass"), ("ill", fault))
+    ]
+    assert votes[0].tolist() == [[0.2, 0, 0.8]] * 2
+    # It votes by the place of the row.
+    assert votes[1].tolist() == [[0.4, 0, 0.6], [0.2, 0.2, 0.6]]

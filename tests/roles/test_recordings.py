@@ -17,7 +17,7 @@ from fi_stream.cli.app import app
 from fi_stream.errors import ConfigError
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Outcome
-from fi_stream.events.tensors import Datatype
+from fi_stream.events.tensors import Datatype, Tensor
 from fi_stream.roles.recordings import Writer, read_recording
 from fi_stream.values import BrokerMillis
 
@@ -155,7 +155,9 @@ def test_a_result_that_is_not_the_same_to_the_bit_fails(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--rule", "sofd"], "did you mean 'soft'"),
-        (["--rule", "competence_density"], "what no recording holds"),
+        (["--rule", "competence_density"], "query 1 was asked under soft, and the answer of ann"),
+        (["--rule", "competence_entropy"], "does not say how many examples ann learnt from"),
+        (["--rule", "tta_mean"], "nobody answered several forms of it"),
         (["--participants", "ann,zoe"], "nobody of that name was asked: zoe"),
     ],
 )
@@ -168,6 +170,8 @@ def test_what_cannot_be_tried_is_refused(file: Path, words: list[str], said: str
 def broken(number: int) -> Recorded:
     one = query(1)
     first, second = one.answers
+    data = np.array([1.0, -1.0]).astype("<f8").tobytes()
+    negative = Tensor(name="weight", datatype=Datatype.FP64, shape=(2,), data=data)
     changes: list[dict[str, object]] = [
         {"answers": (first,)},
         {"answers": (first, first)},
@@ -183,6 +187,7 @@ def broken(number: int) -> Recorded:
                 }
             )
         },
+        {"answers": (first.model_copy(update={"own": negative}), second)},
     ]
     return one.model_copy(update=changes[number])
 
@@ -196,6 +201,7 @@ def broken(number: int) -> Recorded:
         (3, r"the right labels are not INT64 \[2\]"),
         (4, "complete, but nobody contributed"),
         (5, r"the labels of the result are not INT64 \[2\]"),
+        (6, r"the weight of ann is not FP64 \[2\], finite, at least 0"),
     ],
 )
 def test_a_query_that_contradicts_itself_is_refused(tmp_path: Path, number: int, said: str) -> None:

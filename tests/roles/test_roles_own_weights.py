@@ -18,6 +18,7 @@ from fi_stream.aggregation.competence import Standard, density_weights, energy, 
 from fi_stream.aggregation.density import fit
 from fi_stream.aggregation.evaluate import Gathered, evaluate
 from fi_stream.aggregation.evidence import OWN
+from fi_stream.aggregation.replay import compare, redecide
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError, ModelError
 from fi_stream.events.tensors import Datatype, Tensor, to_tensor
@@ -25,12 +26,15 @@ from fi_stream.federation.policy import SecaggPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.models.prediction import softmax
 from fi_stream.roles import participant, parting
+from fi_stream.roles.aggregator import run_aggregator
 from fi_stream.roles.participant import run_participant
+from fi_stream.roles.recordings import read_recording
 from fi_stream.roles.responding import needs
 from fi_stream.sealing.epochs import OwnEpoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from stage import Stage
@@ -208,6 +212,33 @@ async def test_queries_under_all_rules_at_once_are_each_answered_by_their_own(
         close(scores[rule], by_forms(rule, asked))
 
 
+async def test_what_was_recorded_with_weights_is_decided_again_to_the_bit(
+    build: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = prepared(build, {"recording": True})
+    file, stop = tmp_path / "today.rec", asyncio.Event()
+    async with stage.running(*PARTICIPANTS), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_aggregator(stage.file("agg"), stop, record=file))
+        async with connect(stage.file("alice")) as client:
+            await client.ask(rows(100, 1), deadline=10.0)
+            await learnt(stage, "alice")
+            for rule in RULES:
+                result = await client.ask(rows(5, 2), deadline=10.0, rule=rule)
+                assert result.outcome == "complete"
+        stop.set()
+    queries = read_recording(file).queries
+    assert [one.ask.rule for one in queries] == [RULES[0], *RULES]
+    found = compare(queries, redecide(queries))
+    assert found.identical == found.queries == 1 + len(RULES)
+    without = [
+        one.model_copy(
+            update={"answers": tuple(a.model_copy(update={"own": None}) for a in one.answers)}
+        )
+        for one in queries
+    ]
+    assert compare(queries, redecide(without)).identical < found.identical
+
+
 async def test_only_a_client_s_own_queries_teach_what_it_is_told(
     build: Callable[..., Stage],
 ) -> None:
@@ -286,7 +317,7 @@ async def test_an_answer_by_another_rule_than_was_asked_is_refused(
     monkeypatch.setattr(OwnEpoch, "seal", otherwise)
     stage, asked = prepared(build), rows(2)
     async with stage.running(*EVERYONE) as running, connect(stage.file("alice")) as client:
-        result = await client.ask(asked, deadline=1.0, rule="tta_l2")
+        result = await client.ask(asked, deadline=4.0, rule="tta_l2")
         refused = dict(await running["agg"].stop())
     assert result.missing == {"p2": "silent"}
     assert refused == {"wrong_query": 1}
@@ -409,6 +440,8 @@ async def test_what_a_rule_needs_and_a_participant_lacks_is_said_by_check_and_at
 
 UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
     "no file": ({}, "cannot be read"),
+    "one array, without a name": ({"x": rows(3)}, "has no array 'x', an input of the task"),
+    "damaged": ({"x": rows(60)}, "cannot be read"),
     "another name": ({"y": rows(3)}, "has no array 'x', an input of the task"),
     "another shape": ({"x": rows(3)[:, :3]}, r"rows of shape \[3\] for input 'x'"),
     "another type": ({"x": rows(3).astype(complex)}, "has complex128 for input 'x'"),
@@ -427,7 +460,14 @@ async def test_examples_that_cannot_be_used_end_the_start(
     stage = prepared(build)
     file = stage.file("p1").with_name(f"{key}.npz")
     file.unlink()
-    if arrays:
+    if what == "one array, without a name":
+        with file.open("wb") as opened:
+            np.save(opened, arrays["x"])
+    elif what == "damaged":
+        np.savez_compressed(file, **arrays)
+        whole = file.read_bytes()
+        file.write_bytes(whole[:200] + bytes(100) + whole[300:])
+    elif arrays:
         np.savez(file, **arrays)
     with pytest.raises(ModelError, match=said) as caught:
         await run_participant(stage.file("p1"), asyncio.Event())
@@ -440,7 +480,7 @@ NO_MODEL = {
     "forms of another type": ("/ 2", "/ np.float64(2)", "is not as the task's inputs"),
     "forms that raise": ('{"x": inputs["x"] / 2}', "nothing", "raised NameError on a trial"),
     "features that raise": ("np.tanh(x), self", "np.tanh(x)[:2], self", "raised ValueError on a"),
-    "too many features": ("np.tanh(x)", "np.tile(x, 200)", "gives 803 numbers a row"),
+    "too many features": ("np.tanh(x)", "np.tile(x, 200)", "a row has 803 features"),
     "features that are no numbers": ("np.tanh(x)", "x / 0", "hold NaN"),
 }
 

@@ -29,7 +29,7 @@ from fi_stream.models.files import short_hash
 from fi_stream.privacy.guarantee import EXAMPLE
 from fi_stream.privacy.ledger import read
 from fi_stream.roles.aggregator import run_aggregator
-from fi_stream.roles.answering import Answering
+from fi_stream.roles.answering import UNNAMED, Answering
 from fi_stream.sealing.identity import Identity
 
 if TYPE_CHECKING:
@@ -345,6 +345,26 @@ async def test_a_client_that_the_aggregator_s_noise_protects_from_hears_of_no_fa
         result = await client.ask(odd(1))
         assert (result.outcome, result.missing) == ("complete", {})
         assert await running["p1"].stop() == {"model_failed": 1}
+
+
+def test_a_model_s_version_under_an_aggregator_s_noise_says_what_its_owner_says_or_nothing(
+    build: Callable[..., Stage],
+) -> None:
+    policy = {**CENTRAL, "noisy_max": NoisyMaxPolicy(epsilon=16.0)}
+    stage = build(central=aggregator_s(16.0, 64.0), policy=policy)
+    [model] = stage.file("p1").parent.glob("model_*.py")
+
+    def version(given: str | None = None) -> str:
+        settings, federation = load_as(Role.PARTICIPANT, stage.file("p1"))
+        assert settings.model is not None
+        said = settings.model.model_copy(update={"version": given})
+        with Answering(settings.model_copy(update={"model": said}), federation) as answering:
+            return answering.version
+
+    first = version()
+    model.write_text(model.read_text() + "# better\n")
+    assert version() == first == UNNAMED
+    assert version("7") == "7"
 
 
 async def test_an_aggregator_without_a_budget_does_not_start_under_a_policy_that_needs_one(
