@@ -37,7 +37,7 @@ async def get(port: int, path: str) -> tuple[int, str]:
     return await asyncio.to_thread(ask)
 
 
-async def becomes(port: int, status: int, within: float = 15.0) -> Any:
+async def becomes(port: int, status: int, within: float = 60.0) -> Any:
     """What `/readyz` says once it answers so."""
     ends = time.monotonic() + within
     while True:

@@ -123,7 +123,7 @@ class Stage:
             running = {one.member: one for one in everyone}
             for one in everyone:
                 stack.push_async_callback(one.stop)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not all(
                     len([e for e in self.logs[before:] if _says_ready(e, member)])
                     >= members.count(member)
@@ -263,7 +263,7 @@ class Results:
             await self._poll(left)
         return self.found
 
-    async def next(self, within: float = 10.0) -> tuple[Verified, ResultPayload]:
+    async def next(self, within: float = 30.0) -> tuple[Verified, ResultPayload]:
         """The next one."""
         async with asyncio.timeout(within):
             while not self.found:
@@ -396,7 +396,7 @@ async def at_work(directory: Path, *members: str, **wanted: Any) -> AsyncIterato
             yield stage
 
 
-async def until(true: Any, within: float = 10.0) -> None:
+async def until(true: Any, within: float = 60.0) -> None:
     """Wait until it is so."""
     ends = time.monotonic() + within
     while not true():

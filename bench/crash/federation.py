@@ -28,9 +28,6 @@ AGGREGATOR = "aggregator"
 HELPER = "helper"
 """The one member that both helper processes are, in schedules of secure sums."""
 
-BOUND_MS = 5_000
-"""A dead process's session (2 s), the group's new assignment, and the replay of its partitions."""
-
 _CLOCKS_MS = 15
 """What the close of a query may be off by, the clocks of one machine being read apart."""
 
@@ -61,6 +58,7 @@ class Written:
     folder: Path
     federation: Federation
     identities: dict[str, Identity]
+    bound_ms: int
 
     def member(self, name: str) -> Path:
         """The member.toml of a member."""
@@ -75,7 +73,7 @@ class Written:
         policy = self.federation.policy
         sums = policy.secagg is not None
         edge = policy.limits.hop_ms * (2 if sums else 1) + _CLOCKS_MS
-        return Terms(PARTICIPANTS, _QUORUM, BOUND_MS, edge, sums)
+        return Terms(PARTICIPANTS, _QUORUM, self.bound_ms, edge, sums)
 
     @property
     def store(self) -> Path:
@@ -107,7 +105,7 @@ def write(folder: Path, bootstrap: str, schedule: Schedule) -> Written:
     )
     folder.mkdir(parents=True)
     (folder / "federation.toml").write_text(federation_toml(federation), "utf-8")
-    written = Written(folder, federation, identities)
+    written = Written(folder, federation, identities, schedule.bound_ms)
     for name, identity in identities.items():
         identity.save(folder / name / "keys")
         content: dict[str, object] = {

@@ -17,6 +17,9 @@ SPARE_AGGREGATOR = "a3"
 REPLICAS = {"p1-again": "p1"}
 """Second processes of a participant; like the spare aggregator, they come and go in a schedule."""
 
+BOUND_MS = 5_000
+"""A dead process's session (2 s), the group's new assignment, and the replay of its partitions."""
+
 _HELPER_WEIGHT = 4
 _WEIGHTS = {**dict.fromkeys(AGGREGATORS, 5), **dict.fromkeys(PARTICIPANTS, 2), CLIENT: 2}
 _BROKER_EVERY = 6
@@ -60,7 +63,8 @@ class Schedule:
     """One run: how the client asks, and the strokes in order.
 
     `deadlines` is the range of the queries' deadlines in milliseconds, `noised` whether answers
-    carry noise and are charged for, `protection` the level of all queries.
+    carry noise and are charged for, `protection` the level of all queries, `bound_ms` how long
+    after its deadline a result may come.
     """
 
     seed: int
@@ -71,6 +75,7 @@ class Schedule:
     noised: bool
     strokes: tuple[Stroke, ...]
     protection: str = "trusted"
+    bound_ms: int = BOUND_MS
 
     @property
     def sums(self) -> bool:

@@ -14,10 +14,11 @@ import numpy as np
 
 from fi_stream.aggregation import portable
 from fi_stream.aggregation.consensus import consensus, logit_mean
-from fi_stream.aggregation.own import is_own, own_rule
+from fi_stream.aggregation.own import own_rule
 from fi_stream.aggregation.robust import geometric_median, median, trimmed_mean
 from fi_stream.aggregation.stacks import Scores, Stack, Weights, over_classes, total, weighted
 from fi_stream.errors import ConfigError
+from fi_stream.federation.references import is_own
 
 __all__ = ["RULES", "Rule", "Scores", "Stack", "entropy", "entropy_weights", "hard", "rule", "soft"]
 

@@ -15,6 +15,7 @@ from fi_stream.federation.files import (
     read_federation,
     read_member,
 )
+from fi_stream.federation.member import OwnMechanism
 from fi_stream.federation.mistakes import Mistake, located
 from fi_stream.federation.roster import Role
 from fi_stream.privacy.compatibility import refuse_aggregator, refuse_policy, refuse_privacy
@@ -85,7 +86,12 @@ def _member(file: Path) -> Checked:
     member = read_member(file)
     if isinstance(member, list):
         return Checked(file, "member", tuple(member))
-    alone = (*_kafka(member, file), *_model(member, file), *_ledger(member, file))
+    alone = (
+        *_kafka(member, file),
+        *_model(member, file),
+        *_mechanism(member, file),
+        *_ledger(member, file),
+    )
     federation = read_federation(member.member.federation)
     if isinstance(federation, list):
         return Checked(file, "member", (*alone, *federation))
@@ -221,6 +227,16 @@ def _model(member: MemberSettings, file: Path) -> Iterator[Mistake]:
                 "check its name, or install it here"
             )
             yield Mistake(file, what, "model.factory")
+
+
+def _mechanism(member: MemberSettings, file: Path) -> Iterator[Mistake]:
+    if member.privacy is None or not isinstance(member.privacy.mechanism, OwnMechanism):
+        return
+    module = member.privacy.mechanism.partition(":")[0]
+    top = module.partition(".")[0]
+    if not top or find_spec(top) is None:
+        what = f"there is no module {module} installed; check its name, or install it here"
+        yield Mistake(file, what, "privacy.mechanism")
 
 
 def _findable(module: str, directory: Path) -> bool:

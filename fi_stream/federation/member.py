@@ -5,6 +5,7 @@ Paths are absolute once a file was loaded: they are read relative to the file's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -15,11 +16,13 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainValidator,
     StringConstraints,
     ValidationInfo,
     model_validator,
 )
 
+from fi_stream.federation.references import is_own
 from fi_stream.federation.roster import Role
 from fi_stream.federation.settings import Settings, refuse
 from fi_stream.values import MemberId
@@ -61,6 +64,35 @@ class Mechanism(StrEnum):
     NOISY_MAX = "noisy_max"
 
 
+_REFERENCE = r"^[\w.]+:[A-Za-z_]\w*$"
+
+
+class OwnMechanism(str):
+    """The name of a mechanism of somebody's own, "module:callable"."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        """The name, as `Mechanism` has it."""
+        return str(self)
+
+
+def _named(given: object) -> Mechanism | OwnMechanism:
+    if isinstance(given, str) and is_own(given):
+        if re.fullmatch(_REFERENCE, given) is None:
+            raise ValueError('write "module:callable"')
+        return OwnMechanism(given)
+    try:
+        return Mechanism(str(given))
+    except ValueError:
+        ours = ", ".join(repr(one.value) for one in Mechanism)
+        raise ValueError(f'write {ours}, or "module:callable" of your own') from None
+
+
+AnyMechanism = Annotated[Mechanism | OwnMechanism, PlainValidator(_named)]
+
+
 class OwnSection(Settings):
     """`[member]`: who runs this process, and where its federation and keys are."""
 
@@ -81,7 +113,7 @@ class ModelSection(Settings):
     for `tta_*`.
     """
 
-    factory: Annotated[str, StringConstraints(pattern=r"^[\w.]+:[A-Za-z_]\w*$")] | None = None
+    factory: Annotated[str, StringConstraints(pattern=_REFERENCE)] | None = None
     onnx: _FilePath | None = None
     exported: _FilePath | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
@@ -116,6 +148,7 @@ class ModelSection(Settings):
 class PrivacySection(Settings):
     """`[privacy]`: the noise on each answer, and what clients may use up.
 
+    `mechanism` is one of ours, or "module:callable", an installed one of the member's own.
     `epsilon` is per row (with `delta` for Gaussian noise); `budget` is the epsilon that each
     client may use up in all, `budget_all` that all clients together may; `ledger` is the file that
     remembers it. With `weight_levels` above 1
@@ -123,7 +156,7 @@ class PrivacySection(Settings):
     policy has `noisy_max`: `epsilon` is then the most that it allows a row.
     """
 
-    mechanism: Mechanism
+    mechanism: AnyMechanism
     epsilon: _Epsilon | None = None
     delta: Annotated[float, Ge(1e-15), Le(0.01)] | None = None
     budget: _Budget | None = None
@@ -133,12 +166,7 @@ class PrivacySection(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        needed = {
-            Mechanism.NONE: (),
-            Mechanism.RANDOMISED_RESPONSE: ("epsilon", "budget", "ledger"),
-            Mechanism.GAUSSIAN: ("epsilon", "delta", "budget", "ledger"),
-            Mechanism.NOISY_MAX: ("epsilon", "budget", "ledger"),
-        }[self.mechanism]
+        needed, may = _KEYS.get(self.mechanism, _KEYS_OF_OWN)
         given = {k for k in type(self).model_fields if getattr(self, k) is not None}
         mistakes = [
             f"{key}: is missing; mechanism {self.mechanism.value!r} needs it, for example "
@@ -149,7 +177,7 @@ class PrivacySection(Settings):
         mistakes += [
             f"{key}: means nothing to mechanism {self.mechanism.value!r}; remove it"
             for key in (*_EXAMPLES, "budget_all")
-            if key in given and key not in needed and not (key == "budget_all" and needed)
+            if key in given and key not in (*needed, *may)
         ]
         if self.weight_levels > 1 and self.mechanism is not Mechanism.RANDOMISED_RESPONSE:
             mistakes.append(
@@ -169,6 +197,15 @@ class PrivacySection(Settings):
         return self
 
 
+_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    Mechanism.NONE: ((), ()),
+    Mechanism.RANDOMISED_RESPONSE: (("epsilon", "budget", "ledger"), ("budget_all",)),
+    Mechanism.GAUSSIAN: (("epsilon", "delta", "budget", "ledger"), ("budget_all",)),
+    Mechanism.NOISY_MAX: (("epsilon", "budget", "ledger"), ("budget_all",)),
+}
+"""Which keys a mechanism needs, and which it may have."""
+
+_KEYS_OF_OWN = (("epsilon", "budget", "ledger"), ("delta", "budget_all"))
 _EXAMPLES = {"epsilon": "8.0", "delta": "1e-6", "budget": "1000.0", "ledger": '"budget.ledger"'}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fi_stream.errors import ConfigError
-from fi_stream.federation.member import Mechanism
+from fi_stream.federation.member import Mechanism, OwnMechanism
 from fi_stream.privacy.mechanisms import DiscreteGaussian, NoNoise, RandomisedResponse
+from fi_stream.privacy.own import own_mechanism
 from fi_stream.privacy.selection import ShardVotes
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ def build(
         form: of the policy.
         classes: of the task.
         models: how many models of the participant vote, for noisy max.
-        source: of the noise; without one it is drawn in this process.
+        source: of the noise; without one it is drawn in this process. Not that of a mechanism of
+            the member's own, which draws itself.
 
     Raises:
         ConfigError: a parameter is out of range, the form does not go with the mechanism, or
-            OpenDP is not installed.
+            OpenDP is not installed; or it is one of the member's own that cannot be used.
     """
     built = _build(privacy, form, classes, models, source)
     if built.form is not form:
@@ -51,6 +53,8 @@ def _build(
 ) -> NoiseMechanism:
     epsilon, delta = privacy.epsilon or 0.0, privacy.delta or 0.0
     match privacy.mechanism:
+        case OwnMechanism() as reference:
+            return own_mechanism(reference, privacy, form, classes)
         case Mechanism.NONE:
             return NoNoise(form)
         case Mechanism.RANDOMISED_RESPONSE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fi_stream.federation.member import Mechanism
+from fi_stream.federation.member import Mechanism, OwnMechanism
 from fi_stream.federation.policy import Form, Protection
 
 if TYPE_CHECKING:
@@ -20,17 +20,26 @@ class Allowed(NamedTuple):
     `own`: so can a rule of the federation's own, which takes predictions on the simplex.
     """
 
-    mechanism: Mechanism
+    mechanism: Mechanism | OwnMechanism
     form: Form
     rules: tuple[str, ...]
     protections: tuple[Protection, ...]
     why: str
     own: bool = False
 
+    def speaks_of(self, mechanism: Mechanism | OwnMechanism) -> bool:
+        """Whether this line is about a mechanism; all of somebody's own are alike."""
+        if isinstance(mechanism, OwnMechanism):
+            return self.mechanism is ANY_OWN
+        return self.mechanism is mechanism
+
     def reads(self, rule: str) -> bool:
         """Whether a rule can read such answers; one of the federation's own has a colon."""
         return rule in self.rules or (self.own and ":" in rule)
 
+
+ANY_OWN = OwnMechanism("module:callable")
+"""Stands in the table for every mechanism of a participant's own."""
 
 _ONE_BY_ONE = (Protection.TRUSTED, Protection.BLIND)
 """Whoever decides reads each answer: the aggregator, or the client."""
@@ -108,6 +117,22 @@ TABLE: tuple[Allowed, ...] = (
         "each participant weighs its probabilities before it adds its part of the noise, and only "
         "the sum is read",
     ),
+    Allowed(
+        ANY_OWN,
+        Form.LABEL,
+        ("hard", "soft"),
+        _ONE_BY_ONE,
+        "a mechanism of your own gives one label a row, and a label is one vote; the noise of a "
+        "sum is the federation's",
+    ),
+    Allowed(
+        ANY_OWN,
+        Form.PROBABILITIES,
+        ("soft", "hard"),
+        _ONE_BY_ONE,
+        "a mechanism of your own gives noised integers: they still add up, and the largest is "
+        "still a vote; the noise of a sum is the federation's",
+    ),
 )
 
 CENTRAL = Allowed(
@@ -121,10 +146,13 @@ CENTRAL = Allowed(
 
 
 def refuse(
-    form: Form, rule: str, mechanism: Mechanism, protection: Protection = Protection.TRUSTED
+    form: Form,
+    rule: str,
+    mechanism: Mechanism | OwnMechanism,
+    protection: Protection = Protection.TRUSTED,
 ) -> str | None:
     """Why these do not go together, with the nearest choice that does; None when they do."""
-    lines = [line for line in TABLE if line.mechanism == mechanism]
+    lines = [line for line in TABLE if line.speaks_of(mechanism)]
     fitting = [line for line in lines if line.form == form]
     if not fitting:
         forms = _or(dict.fromkeys(line.form for line in lines))
@@ -151,7 +179,10 @@ def refuse(
 
 
 def first_refusal(
-    form: Form, rules: Iterable[str], mechanism: Mechanism, protections: Iterable[Protection]
+    form: Form,
+    rules: Iterable[str],
+    mechanism: Mechanism | OwnMechanism,
+    protections: Iterable[Protection],
 ) -> str | None:
     """The first of a policy's combinations that does not go with a mechanism, as `refuse` says."""
     protections = tuple(protections)
@@ -296,7 +327,7 @@ def _row(mechanism: str, line: Allowed) -> str:
 
 
 def _mechanisms(form: Form, protection: Protection) -> list[str]:
-    lines = [line for line in TABLE if line.form == form]
+    lines = [line for line in TABLE if line.form == form and line.mechanism is not ANY_OWN]
     under = [line for line in lines if protection in line.protections]
     return list(dict.fromkeys(line.mechanism for line in under or lines))
 
@@ -312,7 +343,9 @@ def _readers(rule: str, form: Form, protection: Protection) -> str:
 
 def _under(protection: Protection) -> str:
     """What does go with a protection, as a clause."""
-    lines = [line for line in TABLE if protection in line.protections]
+    lines = [
+        line for line in TABLE if protection in line.protections and line.mechanism is not ANY_OWN
+    ]
     if not lines:
         return ""
     forms = _or(dict.fromkeys(line.form for line in lines))

@@ -86,12 +86,13 @@ class Verdict:
         return self.epsilon <= self.claim.epsilon
 
 
-def judge(played: Played, claim: Claim) -> Verdict:
+def judge(played: Played, claim: Claim, alpha: float = ALPHA) -> Verdict:
     """The lower bound that these answers give.
 
     Args:
         played: the game; the more answers, the tighter the bound.
         claim: of one row.
+        alpha: the chance that the bound says too much.
     """
     first, half = played.answers // 8, played.answers // 2
     learnt, lags = played.part(0, first), repeats(played.part(0, half))
@@ -104,10 +105,10 @@ def judge(played: Played, claim: Claim) -> Verdict:
     hits = int(said[right].sum()), int(said[~right].sum())
     trials = int(right.sum()), int((~right).sum())
     shares = (
-        lower_bound(hits[0], trials[0], ALPHA / 2),
-        upper_bound(hits[1], trials[1], ALPHA / 2),
+        lower_bound(hits[0], trials[0], alpha / 2),
+        upper_bound(hits[1], trials[1], alpha / 2),
     )
-    best = lower_bound(trials[0], trials[0], ALPHA / 2), upper_bound(0, trials[1], ALPHA / 2)
+    best = lower_bound(trials[0], trials[0], alpha / 2), upper_bound(0, trials[1], alpha / 2)
     return Verdict(
         claim=claim,
         epsilon=epsilon_at_least(*shares, claim),
@@ -115,6 +116,7 @@ def judge(played: Played, claim: Claim) -> Verdict:
         tried=Tried(test.looks_at, hits, trials, shares),
         answers=played.answers,
         curve=_curve(test),
+        alpha=alpha,
     )
 
 

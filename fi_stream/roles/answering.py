@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fi_stream.aggregation.evidence import OWN
-from fi_stream.errors import ConfigError
+from fi_stream.errors import ConfigError, ModelError
 from fi_stream.events.payloads import WEIGHT, Answer
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import to_tensor
@@ -182,7 +182,10 @@ class Answering:
             if isinstance(spent, Refusal):
                 return spent
             noise = self._noise.declare(ask.rows, spent.total)
-        released = self._noise.release(made.prediction)
+        try:
+            released = self._noise.release(made.prediction)
+        except ModelError as error:  # of a mechanism of the participant's own, and charged
+            return Refusal(Reason.MODEL_FAILED, str(error))
         named = [(released.form.value, released.values)]
         if made.own is not None and self._noise.cost is None:  # never exact beside what is noised
             named.append((WEIGHT, made.own))

@@ -20,8 +20,8 @@ from fi_stream.errors import ConfigError
 from fi_stream.federation.files import load_federation, load_member
 from fi_stream.federation.member import Mechanism
 from fi_stream.federation.policy import Protection
-from fi_stream.privacy.accountant import Charge, Unit
-from fi_stream.privacy.calibration import epsilon_of
+from fi_stream.privacy.accountant import Unit
+from fi_stream.privacy.claims import claim_of
 from fi_stream.privacy.distinguishing import Claim, judge
 from fi_stream.privacy.guesses import neighbours, one_vote_apart
 from fi_stream.roles.accounts import priced
@@ -100,11 +100,7 @@ def _claim(file: Path, noise: Priced, privacy: PrivacySection, federation: Feder
             f"{file}: under secagg alone the noise is the federation's, and each participant adds "
             "a part of it that promises nothing by itself: there is no answer to audit."
         )
-    delta = privacy.delta or 0.0
-    if noise.cost.unit is Unit.NANO_EPSILON:
-        return Claim(privacy.epsilon, delta)
-
-    def rho_epsilon(rho: float) -> float:
-        return epsilon_of(Charge.at_most(Unit.NANO_RHO, rho), delta)
-
-    return Claim(privacy.epsilon, delta, noise.cost.value, rho_epsilon)
+    # What is charged is what results say, also where the file would allow more a row.
+    charged = noise.cost.unit is Unit.NANO_EPSILON
+    epsilon = noise.cost.value if charged else privacy.epsilon
+    return claim_of(noise.cost, epsilon, privacy.delta or 0.0)

@@ -82,7 +82,7 @@ def write_participant(
     rules = next(
         line.rules
         for line in TABLE
-        if line.mechanism is privacy.mechanism and Protection.TRUSTED in line.protections
+        if line.speaks_of(privacy.mechanism) and Protection.TRUSTED in line.protections
     )
     policy = Policy(form=real.policy.form, rules=rules, protections=(Protection.TRUSTED,))
     written = _Writing(home, bootstrap)

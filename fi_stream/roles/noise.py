@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from fi_stream.federation.member import Mechanism
+from fi_stream.federation.member import Mechanism, OwnMechanism
 from fi_stream.privacy.supply import NoiseProcess
 
 if TYPE_CHECKING:
@@ -23,13 +23,14 @@ _log = structlog.get_logger("noise")
 
 @contextmanager
 def noise_drawn_ahead(settings: MemberSettings, board: Board) -> Iterator[NoiseSource | None]:
-    """The source of this member's noise while its role runs; None if it adds none.
+    """The source of this member's noise while its role runs; None if it adds none, or its own.
 
     Args:
         settings: the member's, of which `[privacy]` says whether it adds noise.
         board: shows how much was not there in time.
     """
-    if settings.privacy is None or settings.privacy.mechanism is Mechanism.NONE:
+    mechanism = Mechanism.NONE if settings.privacy is None else settings.privacy.mechanism
+    if mechanism is Mechanism.NONE or isinstance(mechanism, OwnMechanism):
         yield None
         return
     late = Late()

@@ -15,12 +15,15 @@ import structlog
 
 from fi_stream.aggregation.competence import DENSITY_CAP, density_weights
 from fi_stream.aggregation.density import FROM_QUERIES, Density, Past, fit
+from fi_stream.clock import SystemClock
+from fi_stream.values import Instant
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
+    from fi_stream.clock import Clock
     from fi_stream.values import MemberId
 
 _log = structlog.get_logger("participant")
@@ -31,6 +34,9 @@ MOST_CLIENTS: Final = 32
 EVERY: Final = 50
 """Rows of a client after which its ratio is learnt again."""
 
+RESTS: Final = 4.0
+"""Times as long as it learnt nothing is learnt again: that takes a fifth of a processor at most."""
+
 
 @dataclass(slots=True)
 class _Client:
@@ -39,21 +45,34 @@ class _Client:
     ratio: Density | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """A ratio, None where the features do not let anything be told, and when it was learnt."""
+
+    ratio: Density | None
+    began: Instant
+    ended: Instant
+
+
 class Ratios:
     """The weights r of one participant; used by the thread of its model alone.
 
     What is learnt is learnt in a thread of its own, one client at a time: no answer waits for it,
-    and a ratio counts from the first query after it is there.
+    and a ratio counts from the first query after it is there. However much is asked, most of the
+    processor is left to the model; only the first ratio of a client does not wait for that.
 
     Args:
         training: [rows, features] of the participant's own training examples.
+        clock: how long learning takes.
     """
 
-    def __init__(self, training: NDArray[np.float64]) -> None:
+    def __init__(self, training: NDArray[np.float64], clock: Clock | None = None) -> None:
         self._training = training
+        self._clock = clock or SystemClock()
+        self._rests_until = self._clock.monotonic()
         self._clients: OrderedDict[MemberId, _Client] = OrderedDict()
         self._due: dict[MemberId, None] = {}
-        self._learning: tuple[MemberId, _Client, Future[Density | None]] | None = None
+        self._learning: tuple[MemberId, _Client, Future[_Learnt]] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ratio")
 
     def close(self) -> None:
@@ -92,12 +111,15 @@ class Ratios:
 
     def _learn(self) -> None:
         """Begin with the client that is due the longest, unless one is in hand."""
-        if self._learning is None and self._due:
-            client = next(iter(self._due))
+        if self._learning is not None or not self._due:
+            return
+        rested = self._clock.monotonic() >= self._rests_until
+        may = (one for one in self._due if rested or self._clients[one].ratio is None)
+        if (client := next(may, None)) is not None:
             del self._due[client]
             known = self._clients[client]
             known.news = 0
-            job = self._thread.submit(_fitted, self._training, known.past.kept())
+            job = self._thread.submit(_fitted, self._training, known.past.kept(), self._clock)
             job.add_done_callback(lambda _: _log.debug("ratio.learnt", client=client))
             self._learning = client, known, job
 
@@ -107,16 +129,18 @@ class Ratios:
             return
         client, known, job = self._learning
         self._learning = None
-        ratio = job.result()
-        if ratio is None:
+        learnt = job.result()
+        self._rests_until = Instant(learnt.ended + RESTS * (learnt.ended - learnt.began))
+        if learnt.ratio is None:
             _log.warning("ratio.failed", client=client)
             return
-        known.ratio = ratio
+        known.ratio = learnt.ratio
 
 
-def _fitted(training: NDArray[np.float64], queries: NDArray[np.float64]) -> Density | None:
-    """None where the features do not let anything be told."""
+def _fitted(training: NDArray[np.float64], queries: NDArray[np.float64], clock: Clock) -> _Learnt:
+    began = clock.monotonic()
     try:
-        return fit(training, queries)
+        ratio = fit(training, queries)
     except np.linalg.LinAlgError:
-        return None
+        ratio = None
+    return _Learnt(ratio, began, clock.monotonic())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fi_stream.aggregation.evidence import AUGMENTED, EQUAL, SIZED, WEIGHTED
-from fi_stream.aggregation.own import is_own, own_rule
+from fi_stream.aggregation.own import own_rule
 from fi_stream.aggregation.robust import refuse_trim
 from fi_stream.federation.member import Forms, Gives
 from fi_stream.federation.policy import Protection
+from fi_stream.federation.references import is_own
 from fi_stream.federation.roster import Role
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ def test_what_the_readme_says_to_type_by_hand_works(tmp_path: Path) -> None:
         assert labels == ["setosa", "virginica", "virginica"]
         assert asked.count("the aggregator sees no answer") == 1
         said = subprocess.run(
-            [sys.executable, "-c", marked(TEXT, "python")],
+            [sys.executable, "-c", marked(TEXT, "python").replace("deadline=0.5", "deadline=10")],
             cwd=tmp_path,
             check=True,
             capture_output=True,
@@ -109,7 +109,11 @@ def _shell(script: str, directory: Path, port: int) -> str:
 
 
 def _here(script: str, port: int) -> str:
-    """The script as printed, but on a free port, and with less load."""
+    """The script as printed, but on a free port, with less load, and patient."""
+    script = script.replace("client/member.toml\n", "client/member.toml --deadline 10\n")
+    script = script.replace(
+        "client/member.toml --protection", "client/member.toml --deadline 10 --protection"
+    )
     script = script.replace(
         "fi-stream init iris", f"fi-stream init iris --bootstrap 127.0.0.1:{port}"
     )

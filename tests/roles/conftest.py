@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import stage as staging
 
+from fi_stream.roles.client import Client
 from fi_stream.transport.connection import Connection
 from fi_stream.transport.embedded import EmbeddedBroker
 from fi_stream.transport.topics import apply
@@ -15,6 +16,14 @@ from fi_stream.transport.topics import apply
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who names no deadline waits long, for the machine may be busy; results come when they can."""
+    for ask in (Client.ask, Client.post, Client.stream):
+        assert ask.__kwdefaults__ is not None
+        monkeypatch.setitem(ask.__kwdefaults__, "deadline", 10.0)
 
 
 @pytest.fixture

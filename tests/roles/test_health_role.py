@@ -46,7 +46,7 @@ async def numbers(port: int) -> dict[str, float]:
 
 async def shows(port: int, name: str, number: float) -> dict[str, float]:
     """All numbers, as soon as this one is so."""
-    ends = time.monotonic() + 15
+    ends = time.monotonic() + 60
     while (shown := await numbers(port))[name] != number:
         assert time.monotonic() < ends, shown[name]
         await asyncio.sleep(0.1)
@@ -64,7 +64,7 @@ async def test_a_participant_shows_what_it_did(build: Callable[..., Stage]) -> N
             {"ready": True, "role": "participant", "member": "p1", "why": [], "degraded": []},
         )
         await client.ask(rows(1), deadline=5.0)
-        assert (await client.post(odd(1), deadline=1.0)).outcome == "no_quorum"
+        assert (await client.post(odd(1), deadline=5.0)).outcome == "no_quorum"
         shown = await numbers(port)
     assert shown["responses_total/answer"] == 1
     assert shown["responses_total/abstain"] == shown["refusals_total/model_failed"] == 1

@@ -10,8 +10,9 @@ import pytest
 
 from fi_stream.aggregation.competence import DENSITY_CAP, density_weights
 from fi_stream.aggregation.density import MOST_EXAMPLES, fit
+from fi_stream.clock import ManualClock
 from fi_stream.roles import ratios as module
-from fi_stream.roles.ratios import EVERY, MOST_CLIENTS, Ratios
+from fi_stream.roles.ratios import EVERY, MOST_CLIENTS, RESTS, Ratios
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,13 @@ TRAINING = drawn(80, 1.0, 9)
 
 
 @pytest.fixture
-def ratios() -> Iterator[Ratios]:
-    made = Ratios(TRAINING)
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def ratios(clock: ManualClock) -> Iterator[Ratios]:
+    made = Ratios(TRAINING, clock)
     yield made
     made.close()
 
@@ -117,6 +123,32 @@ def test_no_answer_waits_for_what_is_being_learnt_and_one_at_a_time_is(
     settled(ratios)
     # the first of alice as she was then, the others as they are: longest due first
     assert learnt == [100, 300, 300, 300]
+
+
+def test_learning_leaves_most_of_the_time_to_the_model_but_a_first_ratio_does_not_wait(
+    ratios: Ratios, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt = []
+
+    def slow(training: Any, queries: Rows) -> Any:
+        learnt.append(len(queries))
+        clock.advance(1000)
+        return fit(training, queries)
+
+    monkeypatch.setattr(module, "fit", slow)
+    for client, rows in (("alice", 100), ("alice", 60), ("bob", 110), ("carol", 120)):
+        ratios.weights(client, drawn(rows))
+        settled(ratios)
+    ratios.weights("carol", drawn(1))
+    assert learnt == [100, 110, 120]
+    clock.advance(1000 * (RESTS - 0.1))
+    ratios.weights("carol", drawn(1))
+    settled(ratios)
+    assert learnt == [100, 110, 120]
+    clock.advance(101)
+    ratios.weights("carol", drawn(1))
+    settled(ratios)
+    assert learnt == [100, 110, 120, 160]
 
 
 def test_features_that_teach_nothing_leave_what_was_learnt(

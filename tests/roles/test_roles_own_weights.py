@@ -18,6 +18,7 @@ from fi_stream.aggregation.competence import Standard, density_weights, energy, 
 from fi_stream.aggregation.density import fit
 from fi_stream.aggregation.evaluate import Gathered, evaluate
 from fi_stream.aggregation.evidence import OWN
+from fi_stream.aggregation.replay import compare, redecide
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError, ModelError
 from fi_stream.events.tensors import Datatype, Tensor, to_tensor
@@ -25,12 +26,15 @@ from fi_stream.federation.policy import SecaggPolicy
 from fi_stream.federation.roster import Role
 from fi_stream.models.prediction import softmax
 from fi_stream.roles import participant, parting
+from fi_stream.roles.aggregator import run_aggregator
 from fi_stream.roles.participant import run_participant
+from fi_stream.roles.recordings import read_recording
 from fi_stream.roles.responding import needs
 from fi_stream.sealing.epochs import OwnEpoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from stage import Stage
@@ -206,6 +210,33 @@ async def test_queries_under_all_rules_at_once_are_each_answered_by_their_own(
     close(scores["competence_energy"], by_energy(asked))
     for rule in TTA:
         close(scores[rule], by_forms(rule, asked))
+
+
+async def test_what_was_recorded_with_weights_is_decided_again_to_the_bit(
+    build: Callable[..., Stage], tmp_path: Path
+) -> None:
+    stage = prepared(build, {"recording": True})
+    file, stop = tmp_path / "today.rec", asyncio.Event()
+    async with stage.running(*PARTICIPANTS), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_aggregator(stage.file("agg"), stop, record=file))
+        async with connect(stage.file("alice")) as client:
+            await client.ask(rows(100, 1), deadline=10.0)
+            await learnt(stage, "alice")
+            for rule in RULES:
+                result = await client.ask(rows(5, 2), deadline=10.0, rule=rule)
+                assert result.outcome == "complete"
+        stop.set()
+    queries = read_recording(file).queries
+    assert [one.ask.rule for one in queries] == [RULES[0], *RULES]
+    found = compare(queries, redecide(queries))
+    assert found.identical == found.queries == 1 + len(RULES)
+    without = [
+        one.model_copy(
+            update={"answers": tuple(a.model_copy(update={"own": None}) for a in one.answers)}
+        )
+        for one in queries
+    ]
+    assert compare(queries, redecide(without)).identical < found.identical
 
 
 async def test_only_a_client_s_own_queries_teach_what_it_is_told(
