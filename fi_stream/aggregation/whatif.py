@@ -14,7 +14,6 @@ import numpy as np
 
 from fi_stream.aggregation.evidence import AUGMENTED, NAMES, OWN, SIZED, STANDING
 from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
-from fi_stream.aggregation.own import is_own
 from fi_stream.aggregation.past import DENSITY
 from fi_stream.aggregation.window import EachClient
 from fi_stream.errors import ConfigError
@@ -22,6 +21,7 @@ from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason, Refusal
 from fi_stream.events.tensors import Tensor, to_array
 from fi_stream.federation.policy import Policy
+from fi_stream.federation.references import is_own
 from fi_stream.values import BrokerMillis
 
 if TYPE_CHECKING:
