@@ -80,7 +80,7 @@ GOLDEN = {
     "logit_mean": "28b4d8d97f19a106",
     "median": "25d37deb771abc4f",
     "trimmed_mean": "72eda89d5cb7edac",
-    "geometric_median": "9a5460cc16ea6557",
+    "geometric_median": "d72a0fc25b3a3a83",
 }
 
 
