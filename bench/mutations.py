@@ -83,7 +83,7 @@ def misshapen(chance: Random, genuine: Sequence[bytes]) -> bytes:
 def mistyped(chance: Random, genuine: Sequence[bytes]) -> bytes:
     """A genuine event, one field of which, in it or in what it carries, is of another kind."""
     event = msgpack.unpackb(chance.choice(genuine))
-    carried = "header" if "header" in event else "grant"
+    carried = next(name for name in ("header", "grant", "roster") if name in event)
     if chance.random() < 1 / 8:
         return _spoilt(chance, event, event)
     body = msgpack.unpackb(event[carried])
