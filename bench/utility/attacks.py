@@ -1,4 +1,4 @@
-"""Six ways to answer wrongly, run against every rule: what is left of its accuracy.
+"""Ways to answer wrongly, run against every rule: what is left of its accuracy.
 
 An attacker knows what the honest participants say of each query, says what it likes, and claims the
 largest weight that its answer can carry. Its size is what the roster says.
@@ -6,7 +6,7 @@ largest weight that its answer can carry. Its size is what the roster says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from bench.utility.accuracy import credit
 from bench.utility.deciding import counting, decide, probabilities, rules_for
+from bench.utility.own_attack import own_attack
 from fi_stream.roles.traces import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fi_stream.aggregation.guard import Guard
 
@@ -97,7 +98,10 @@ def imitation(own: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[
     return np.array(others[0])
 
 
-ATTACKS: MappingProxyType[str, tuple[Attack, bool]] = MappingProxyType(
+Attacks: TypeAlias = Mapping[str, tuple[Attack, bool]]
+"""Each attack, and whether all that are fewer than half collude in it; else one is at it."""
+
+ATTACKS: Attacks = MappingProxyType(
     {
         "constant": (constant, False),
         "second_best": (second_best, False),
@@ -108,41 +112,61 @@ ATTACKS: MappingProxyType[str, tuple[Attack, bool]] = MappingProxyType(
         "imitation": (imitation, False),
     }
 )
-"""Each attack, and whether all that are fewer than half collude in it; else one is at it."""
+"""Ours."""
 
 NOBODY = "nobody"
 
 
-def measure(trace: Trace, guard: Guard) -> Iterator[Attacked]:
+def with_own(references: Sequence[str]) -> Attacks:
+    """Ours and those of somebody's own, each by one attacker and by all that may collude.
+
+    Args:
+        references: each as "module:function".
+
+    Raises:
+        ConfigError: one cannot be used.
+    """
+    own = {name: own_attack(name) for name in references}
+    alone = {name: (attack, False) for name, attack in own.items()}
+    return {**ATTACKS, **alone, **{f"{name} colluding": (own[name], True) for name in own}}
+
+
+def measure(trace: Trace, guard: Guard, attacks: Attacks = ATTACKS) -> Iterator[Attacked]:
     """Every rule under every attack, on the first rows of a trace."""
     part = trace.rows(slice(0, _ROWS))
-    for attack in (NOBODY, *ATTACKS):
-        attackers = 0 if attack == NOBODY else _attackers(attack, part)
-        said = part if attackers == 0 else under(part, attack, attackers)
-        judged = counting(said) if guard.gate else None
-        for rule in rules_for(trace):
-            right = credit(decide(rule, said, guard, judged), part.labels)
-            yield Attacked(trace.name, rule, attack, attackers, float(right.mean()))
+    yield from _decided(NOBODY, 0, part, part, guard)
+    for name, (attack, colluding) in attacks.items():
+        attackers = _attackers(part, colluding=colluding)
+        yield from _decided(name, attackers, part, under(part, attack, attackers), guard)
 
 
-def under(trace: Trace, attack: str, attackers: int) -> Trace:
+def _decided(
+    name: str, attackers: int, trace: Trace, said: Trace, guard: Guard
+) -> Iterator[Attacked]:
+    judged = counting(said) if guard.gate else None
+    for rule in rules_for(trace):
+        right = credit(decide(rule, said, guard, judged), trace.labels)
+        yield Attacked(trace.name, rule, name, attackers, float(right.mean()))
+
+
+def under(trace: Trace, attack: Attack, attackers: int) -> Trace:
     """The trace with so many participants, drawn once and for all, attacking in that way."""
     order = np.random.default_rng(_SEED).permutation(trace.logits.shape[0])
     bad, good = order[:attackers], order[attackers:]
     logits, ratio = trace.logits.copy(), trace.log_density_ratio.copy()
     for one in bad:
-        logits[one] = ATTACKS[attack][0](trace.logits[one], trace.logits[good])
+        logits[one] = attack(trace.logits[one], trace.logits[good])
         # more than is believed of anybody
         ratio[one] = 100.0
     return Trace(trace.name, logits, trace.labels, trace.class_counts, ratio)
 
 
-def _attackers(attack: str, trace: Trace) -> int:
+def _attackers(trace: Trace, *, colluding: bool) -> int:
     """How many attack: one if somebody honest is left, or all that are fewer than half."""
     participants = len(trace.logits)
     if participants < 2:
         return 0
-    return max(1, (participants - 1) // 2) if ATTACKS[attack][1] else 1
+    return max(1, (participants - 1) // 2) if colluding else 1
 
 
 def _mean(others: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from bench.utility.attacks import ATTACKS, NOBODY
+from fi_stream.federation.references import is_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,12 +60,14 @@ def attack_table(found: Sequence[Attacked], guarded: str) -> Table:
         title=f"accuracy in % under attack, {guarded}: mean over traces", title_justify="left"
     )
     table.add_column("rule", no_wrap=True)
-    for attack in (NOBODY, *ATTACKS):
-        table.add_column(attack.replace("_", " "), justify="right")
+    attacks = list(dict.fromkeys(one.attack for one in found))
+    for attack in attacks:
+        shown = attack if is_own(attack) else attack.replace("_", " ")
+        table.add_column(shown, justify="right")
     for rule in dict.fromkeys(one.rule for one in found):
         cells = (
             fmean(one.accuracy for one in found if (one.rule, one.attack) == (rule, attack))
-            for attack in (NOBODY, *ATTACKS)
+            for attack in attacks
         )
         table.add_row(rule, *(f"{100 * cell:.1f}" for cell in cells))
     return table

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from fi_stream.privacy.mechanisms import NoiseMechanism
 
 ANSWERS = 4_000
-"""Rows of the game in its short form: it shows half of the noise at epsilon 4 a row or less."""
+"""Rows of the game in its short form: they find labels with half of the noise due at epsilon 2."""
 
 ALPHA = 1e-7
 """The chance that the game blames a mechanism that gives all that it promises."""
 
 _SEED = 17
-_ROWS = (1, 3, 40)
+_ROWS = (1, 3, 8)
 _CALLS = 40
 _BUDGET = 100.0
-_UNLIKE = 4
+_FEWEST, _VALUES = 400, 100_000
 _LITTLE = 1e-9
 _LARGEST_SCALE = 2**32
 
@@ -65,8 +65,30 @@ def broken_laws(
         return [f"its cost is {cost!r}, and a Charge above 0 is wanted: nothing would be rationed"]
     found = [*_of_charges(mechanism, cost), *_of_answers(mechanism, classes)]
     if not found:
-        found = [*_of_repeats(mechanism, classes), *_of_game(mechanism, classes, answers, alpha)]
+        if same_noise(mechanism, mechanism, classes):
+            found.append("two calls have the same noise: it must be fresh for each answer")
+        found += _of_game(mechanism, classes, answers, alpha)
     return list(dict.fromkeys(found))
+
+
+def answers_at_start(form: Form, classes: int) -> int:
+    """How many answers a role asks when it starts: fewer of many classes, each of them noised."""
+    if form is Form.LABEL:
+        return ANSWERS
+    return min(ANSWERS, max(_FEWEST, _VALUES // classes))
+
+
+def same_noise(one: NoiseMechanism, other: NoiseMechanism, classes: int) -> bool:
+    """Whether the same rows come out the same of both, though they come out unlike each other.
+
+    Where so many rows came out unlike the most frequent, fresh noise gives the same twice in less
+    than one of 10^8 cases, whatever the chances are. A constant is left to the game.
+    """
+    rows, unlike = (1_000, 4) if one.form is Form.LABEL else (40, 20)
+    given = np.repeat(neighbours(classes)[1:], rows, axis=0)
+    first, second = (each.release(given.copy()).values for each in (one, other))
+    _, counts = np.unique(first, axis=0, return_counts=True)
+    return rows - int(counts.max()) >= unlike and np.array_equal(first, second)
 
 
 def why_not_an_answer(
@@ -140,19 +162,6 @@ def _of_answers(mechanism: NoiseMechanism, classes: int) -> Iterator[str]:
         why = why_not_an_answer(released, mechanism.form, len(kept), classes, scale)
         if why is not None:
             yield why
-
-
-def _of_repeats(mechanism: NoiseMechanism, classes: int) -> Iterator[str]:
-    """Two calls on the same rows that come out the same, though their rows differ.
-
-    Where four of the rows or more came out unlike the others, fresh noise repeats all of a thousand
-    in less than one of 10^8 cases, whatever the chances are. A constant is left to the game.
-    """
-    given = np.repeat(neighbours(classes)[1:], 1_000, axis=0)
-    first, second = (mechanism.release(given).values for _ in range(2))
-    _, counts = np.unique(first, axis=0, return_counts=True)
-    if len(given) - counts.max() >= _UNLIKE and np.array_equal(first, second):
-        yield "two calls have the same noise: it must be fresh for each answer"
 
 
 def _of_game(mechanism: NoiseMechanism, classes: int, answers: int, alpha: float) -> Iterator[str]:

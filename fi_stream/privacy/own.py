@@ -10,9 +10,16 @@ from fi_stream.errors import ConfigError, ModelError
 from fi_stream.federation.member import Mechanism
 from fi_stream.federation.policy import Selection
 from fi_stream.federation.references import imported
-from fi_stream.privacy.contract import broken_laws, why_not_an_answer
+from fi_stream.privacy.contract import (
+    answers_at_start,
+    broken_laws,
+    same_noise,
+    why_not_an_answer,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from fi_stream.events.payloads import Noise
@@ -24,6 +31,10 @@ if TYPE_CHECKING:
 _WANTED = (
     "`def {name}(epsilon, delta, classes, form): ...` there, which returns what "
     "fi_stream.privacy.mechanisms.NoiseMechanism asks for"
+)
+_SEEDED = (
+    "two that are built alike have the same noise, and so would a restart: draw it from the "
+    "machine's randomness, not by a seed"
 )
 _LITTLE = 1e-6
 """Of what is allowed: a charge is rounded up, to a whole number of billionths."""
@@ -97,10 +108,10 @@ def own_mechanism(reference: str, privacy: PrivacySection, form: Form, classes: 
     """
     make = imported("mechanism", reference, "where the participant runs", _WANTED)
     try:
-        made: NoiseMechanism = make(
-            epsilon=privacy.epsilon, delta=privacy.delta or 0.0, classes=classes, form=form
-        )
-        broken = broken_laws(made, classes)
+        made, one, other = (_made(make, privacy, form, classes) for _ in range(3))
+        broken = broken_laws(made, classes, answers_at_start(made.form, classes))
+        if not broken and same_noise(one, other, classes):
+            broken = [_SEEDED]
     except Exception as error:  # a participant's own code may raise anything
         raise ConfigError(
             f"mechanism {reference!r} fails: {type(error).__name__}: {error}. Try it with "
@@ -112,6 +123,12 @@ def own_mechanism(reference: str, privacy: PrivacySection, form: Form, classes: 
     assert made.cost is not None  # noqa: S101 - a law
     scale = made.release(np.full((1, classes), 1.0 / classes)).scale
     return OwnNoise(reference, made, classes, made.cost, scale)
+
+
+def _made(
+    make: Callable[..., NoiseMechanism], privacy: PrivacySection, form: Form, classes: int
+) -> NoiseMechanism:
+    return make(epsilon=privacy.epsilon, delta=privacy.delta or 0.0, classes=classes, form=form)
 
 
 def _check_terms(reference: str, made: NoiseMechanism, privacy: PrivacySection) -> None:

@@ -9,7 +9,7 @@ import pytest
 from test_utility import made_up, save
 
 from bench.utility.__main__ import main
-from bench.utility.attacks import ATTACKS, NOBODY, measure, under
+from bench.utility.attacks import ATTACKS, NOBODY, gradient, measure, under
 from bench.utility.deciding import counting, probabilities
 from bench.utility.liar import measure as harmed
 from bench.utility.liar import with_liar
@@ -48,16 +48,19 @@ def test_attackers_say_what_their_attack_is_named_for() -> None:
     bad, good = order[0], order[1:]
     mean = probabilities(trace.logits[good]).mean(axis=0)
     ranked = np.argsort(mean, axis=1)
-    labels = {attack: under(trace, attack, 1).logits[bad].argmax(axis=1) for attack in ATTACKS}
+    labels = {
+        name: under(trace, attack, 1).logits[bad].argmax(axis=1)
+        for name, (attack, _) in ATTACKS.items()
+    }
     assert (labels["constant"] == 0).all()
     assert (labels["second_best"] == ranked[:, -2]).all()
     assert (labels["least_likely"] == ranked[:, 0]).all()
     assert (labels["class_confusion"] == (trace.logits[bad].argmax(axis=1) + 1) % 5).all()
     assert (labels["imitation"] == trace.logits[good[0]].argmax(axis=1)).all()
-    leads = [_lead_of_the_honest(trace, said, bad) for said in (trace, under(trace, "gradient", 1))]
+    leads = [_lead_of_the_honest(trace, said, bad) for said in (trace, under(trace, gradient, 1))]
     assert (leads[1] <= leads[0] + 1e-9).all()
     assert (leads[1] < leads[0] - 0.05).mean() > 0.9
-    for attack in ATTACKS:
+    for attack, _ in ATTACKS.values():
         np.testing.assert_array_equal(under(trace, attack, 1).logits[good], trace.logits[good])
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from documents import ROOT, blocks, column, section, tables, text_of
 
+from bench.utility.contract import broken_laws as broken_laws_of_attack
 from fi_stream.aggregation.contract import broken_laws
 from fi_stream.aggregation.evidence import NAMES
 
@@ -42,3 +44,11 @@ def test_the_rule_of_your_own_that_is_shown_keeps_the_laws() -> None:
     rule = scope["sure"]
     assert callable(rule)
     assert broken_laws(rule) == []
+
+
+def test_the_attack_of_your_own_that_is_shown_keeps_the_laws() -> None:
+    shown, test = blocks(section(TEXT, "An attack of your own"), "python")
+    scope: dict[str, Any] = {}
+    exec(compile(shown, "mypkg.py", "exec"), scope)  # noqa: S102 - the document's own example
+    assert "broken_laws(swapped) == []" in test
+    assert broken_laws_of_attack(scope["swapped"]) == []

@@ -70,12 +70,12 @@ async def test_what_is_no_answer_is_charged_and_an_abstain_and_its_operator_sees
 ) -> None:
     stage = build(privacy=mine("later"), policy=POLICY)
     async with stage.running(*EVERYONE) as running, connect(stage.file("alice")) as client:
-        for count in (7, 8):
+        for count in (7, 9):
             result = await client.ask(rows(count), deadline=5.0)
             assert result.missing == dict.fromkeys(EVERYONE[1:], "model_failed")
-        assert (await client.ask(rows(9), deadline=5.0)).outcome == "complete"
+        assert (await client.ask(rows(8), deadline=5.0)).outcome == "complete"
         assert (await running["p1"].stop())["model_failed"] == 2
-    assert read(stage.file("p1").with_name("budget.ledger")).lines["alice"].answered >= 47e9
+    assert read(stage.file("p1").with_name("budget.ledger")).lines["alice"].answered >= 48e9
     whys = {event["detail"] for event in stage.events("refused", reason="model_failed")}
     assert any("RuntimeError: seven" in why for why in whys)
 
