@@ -21,7 +21,9 @@ TRIM = 1
 
 _STEP = 1e-9
 _ITERATIONS = 200
-_TOUCHING = 1e-12
+_TOUCHING = 1e-7
+"""What lies so near is left together: a near copy would hold a row beside it by steps too short."""
+
 _LOOK = 4
 
 # for second derivatives between a half and 1, where those of several participants mostly are

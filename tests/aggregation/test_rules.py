@@ -204,6 +204,17 @@ def test_the_geometric_median_of_so_many_rows_that_they_are_not_worked_on_at_onc
         assert_array_equal(rule("geometric_median")(stack[:, part]), whole[part])
 
 
+def test_the_geometric_median_leaves_predictions_that_are_nearly_the_same() -> None:
+    """Two that are all but equal pull so hard that steps beside them are short."""
+    stack = np.random.default_rng(3).dirichlet(np.full(3, 0.02), (5, 400))
+    found = rule("geometric_median")(stack)
+    least = np.linalg.norm(stack - found, axis=-1).sum(axis=0)
+    for towards in (*stack, stack.mean(axis=0)):
+        for part in (0.01, 0.1, 0.5):
+            other = found + part * (towards - found)
+            assert (least <= np.linalg.norm(stack - other, axis=-1).sum(axis=0) + 1e-4).all()
+
+
 def test_the_geometric_median_is_what_most_say_and_else_leaves_the_prediction_it_starts_at() -> (
     None
 ):
