@@ -22,6 +22,14 @@ TRIM = 1
 _STEP = 1e-9
 _ITERATIONS = 200
 _TOUCHING = 1e-12
+_LOOK = 4
+
+# for second derivatives between a half and 1, where those of several participants mostly are
+_LONGER = 1.37
+_KEPT = 0.03
+
+_AT_ONCE = 2**17
+"""Numbers that are worked on together, so that many rows do not take all memory."""
 
 
 def median(predictions: Stack) -> Scores:
@@ -79,33 +87,55 @@ def geometric_median(predictions: Stack) -> Scores:
         predictions: [participants, rows, classes], finite.
 
     Returns:
-        [rows, classes], a weighted mean of the predictions; within about 1e-6 of the point.
+        [rows, classes]; within about 1e-6 of the point, but for the few rows that are not there yet
+        after 200 steps (several predictions nearly on one line).
 
     Weiszfeld's iteration from the best prediction, or the mean of those that are as good: so two
-    participants meet in the middle. A prediction is left, if it is not the point, by the step of
-    Vardi and Zhang. A row stops when it moves less than 1e-9, or after 200 steps.
+    participants meet in the middle. That prediction is left, if it is not the point, by the step of
+    Vardi and Zhang. Further steps are longer, and keep a part of the one before: that takes half as
+    many. A row stops when it moves less than 1e-9, looked at every fourth step, or after 200.
 
     Source: Pillutla, Kakade, Harchaoui, Robust aggregation (arXiv 1912.13445); Vardi, Zhang, The
-    multivariate L1-median (PNAS 2000).
+    multivariate L1-median (PNAS 2000); Polyak, Some methods of speeding up the convergence of
+    iteration methods (1964).
     """
     points = _in_an_order_of_their_own(predictions)
-    distances = np.stack([added(_lengths(points - point)) for point in points])
+    distances = _summed_distances(points)
     best = (distances <= distances.min(axis=0) * (1 + _STEP))[..., np.newaxis]
     found: Scores = added(np.where(best, points, 0.0)) / best.sum(axis=0)
-    moving = np.arange(found.shape[0])
-    for _ in range(_ITERATIONS):
-        before = found[moving]
-        after = _step(points, before)
-        found[moving] = after
-        still = np.abs(after - before).max(axis=-1) > _STEP
+    at = _step(points, found)
+    moving = np.flatnonzero((np.abs(at - found) > _STEP).any(axis=-1))
+    if not moving.size:
+        return found
+    points, at = points[:, moving], at[moving]
+    move = at - found[moving]
+    for number in range(_ITERATIONS):
+        towards = points - at
+        distance = np.maximum(_lengths(towards), _TOUCHING)[..., np.newaxis]
+        move *= _KEPT
+        move += _LONGER * (added(towards / distance) / added(1.0 / distance))
+        at += move
+        if number % _LOOK < _LOOK - 1:
+            continue
+        found[moving] = at
+        still = (np.abs(move) > _STEP).any(axis=-1)
         if not still.any():
             break
-        moving, points = moving[still], points[:, still]
+        if not still.all():
+            moving, points = moving[still], points[:, still]
+            at, move = at[still], move[still]
     return found
 
 
+def _summed_distances(points: Stack) -> NDArray[np.float64]:
+    """From each point to all of its row: [participants, rows]."""
+    if points.size * points.shape[0] > _AT_ONCE:
+        return np.stack([added(_lengths(points - point)) for point in points])
+    return added(_lengths(points[:, np.newaxis] - points))
+
+
 def _step(points: Stack, at: Scores) -> Scores:
-    """One step of Weiszfeld's iteration, or of Vardi and Zhang's where it meets a point."""
+    """A step of Weiszfeld's iteration, or of Vardi and Zhang's where it meets a point."""
     towards = points - at
     distance = _lengths(towards)
     touching = distance < _TOUCHING
@@ -128,4 +158,4 @@ def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 def _in_an_order_of_their_own(predictions: Stack) -> NDArray[np.float64]:
     """The predictions of each row sorted by their values, so that no sum depends on who said it."""
     order = np.lexsort(np.moveaxis(predictions, -1, 0)[::-1], axis=0)
-    return np.take_along_axis(predictions, order[..., np.newaxis], axis=0)
+    return predictions[order, np.arange(predictions.shape[1])]

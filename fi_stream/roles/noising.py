@@ -143,7 +143,7 @@ def _with_noise(queries: Sequence[Recorded], mechanism: NoiseMechanism) -> list[
         one.model_copy(
             update={
                 "answers": tuple(
-                    answer.model_copy(update={"prediction": _tensor(next(made)), "own": None})
+                    answer.model_copy(update={"prediction": _tensor(next(made))})
                     for answer in one.answers
                 )
             }

@@ -14,7 +14,7 @@ from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
 from fi_stream.aggregation.replay import compare, recorded, redecide
 from fi_stream.aggregation.results import outputs_of, result_payloads
 from fi_stream.aggregation.rules import RULES
-from fi_stream.aggregation.whatif import AS_IT_WAS, WhatIf
+from fi_stream.aggregation.whatif import AS_IT_WAS, WhatIf, settled_again
 from fi_stream.errors import ConfigError
 from fi_stream.events.header import Ask
 from fi_stream.events.payloads import Outcome
@@ -198,6 +198,20 @@ def test_another_rule_has_a_gate_of_its_own_which_begins_with_nothing_learnt() -
     (soft,) = recording(settled(1, "soft", {"ann": 10, "cyd": 30}))
     assert other.decision is not None
     assert outputs_of(other.decision) == soft.result.outputs, "by soft, until it is judged"
+
+
+def test_what_another_rule_learns_follows_the_rosters_that_were_asked() -> None:
+    few = [settled(n, "soft", {"ann": 1, "bob": 1}) for n in range(2)]
+    small = frozenset({"ann", "bob"})
+    few = [replace(one, asked=replace(one.asked, participants=small), missing={}) for one in few]
+    all_of_them = [settled(n, "soft", dict.fromkeys(MEMBERS, 1)) for n in range(2, 80)]
+    # one that was asked before the last roster came, and settled after
+    kept = recording(*few, *all_of_them[:40], few[0], *all_of_them[40:])
+    settled_so = settled_again(kept, WhatIf(rule="spectral"))
+    assert set(settled_so[0].standing.values()) == {1.0}
+    assert sorted(settled_so[-1].standing) == list(MEMBERS)
+    # shares of one, so that all three are known
+    assert sum(settled_so[-1].standing.values()) == pytest.approx(1.0)
 
 
 def test_only_those_participants_are_asked_that_are_named() -> None:

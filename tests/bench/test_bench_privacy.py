@@ -131,5 +131,5 @@ def test_recorded_digits_are_told_as_well_as_expected() -> None:
                 for one in found
                 if (one.protection, one.mechanism, one.epsilon) == (protection, mechanism, epsilon)
             )
-            # 3 points, and what chance adds once in a thousand runs
+            # 3 points, and one for chance: together more than six of its standard deviations
             assert 100 * accuracy == pytest.approx(percent, abs=4), (protection, mechanism, epsilon)

@@ -167,6 +167,15 @@ def test_what_cannot_be_tried_is_refused(file: Path, words: list[str], said: str
     assert said in str(result.exception)
 
 
+def test_a_trace_holds_the_weights_of_density_and_no_others(trace: Path) -> None:
+    code, found = run(trace, "--rule", "competence_density", "--participants", "p0,p2")
+    assert code == 0
+    assert found[2]["outcomes"] == {"complete": 30}
+    words = ["replay", str(trace), "--rule", "competence_energy"]
+    result = CliRunner().invoke(app("replay"), words)
+    assert "carries no weight for competence_energy" in str(result.exception)
+
+
 def broken(number: int) -> Recorded:
     one = query(1)
     first, second = one.answers
