@@ -13,8 +13,11 @@ from stage import names_of, rows
 from fi_stream import connect
 from fi_stream.cli.findings import check_file
 from fi_stream.errors import ConfigError
+from fi_stream.federation.files import load_member
 from fi_stream.privacy.ledger import read
 from fi_stream.roles.audit import audit
+from fi_stream.roles.metrics import Board
+from fi_stream.roles.noise import noise_drawn_ahead
 from fi_stream.roles.participant import run_participant
 
 if TYPE_CHECKING:
@@ -120,3 +123,11 @@ async def test_an_audit_plays_with_it_as_with_any(build: Callable[..., Stage]) -
     assert audited.mechanism == "noise_for_roles:laplace"
     assert audited.verdict.claim.epsilon == pytest.approx(2.0)
     assert 0.2 < audited.verdict.epsilon <= audited.verdict.claim.epsilon
+
+
+def test_no_process_draws_noise_ahead_for_one_that_draws_its_own(
+    build: Callable[..., Stage],
+) -> None:
+    stage = build(privacy=mine("laplace"), policy=POLICY)
+    with noise_drawn_ahead(load_member(stage.file("p1")), Board({})) as source:
+        assert source is None
