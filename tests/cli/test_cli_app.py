@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +24,19 @@ if TYPE_CHECKING:
 HEAVY = ("torch", "opendp", "onnxruntime", "sklearn", "aiokafka", "confluent_kafka", "numpy")
 
 
+def used() -> float:
+    """Seconds of processor that our children took: others' work does not count."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
+
+
 def test_help_answers_within_half_a_second() -> None:
     command = [str(Path(sys.executable).with_name("fi-stream")), "--help"]
     took = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = used()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        took.append(time.perf_counter() - start)
+        took.append(used() - start)
         assert all(verb in done.stdout for verb in VERBS)
     assert min(took) < 0.5, took
 

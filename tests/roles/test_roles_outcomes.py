@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from stage import Stage
 
 EVERYONE = ("agg", "p1", "p2", "p3")
+EARLY = {"hop_ms": 500}
+"""Closes a query so long before its deadline that a busy machine brings the result in time."""
+
 ABSTAINS = {
     RAISES: "model_failed",
     ODD + "return np.ones((len(x) + 1, 3)) / 3": "wrong_shape",
@@ -32,17 +35,17 @@ ABSTAINS = {
 async def test_a_silent_participant_makes_it_partial_at_the_deadline_not_later(
     build: Callable[..., Stage],
 ) -> None:
-    stage, drawn = build(), rows(1)
+    stage, drawn = build(limits=EARLY), rows(1)
     async with stage.running("agg", "p1", "p3"), connect(stage.file("alice")) as client:
-        await client.ask(drawn, deadline=1.0)
+        await client.ask(drawn, deadline=1.5)
         begun = time.monotonic()
-        result = await client.ask(drawn, deadline=1.0)
+        result = await client.ask(drawn, deadline=1.5)
         took = time.monotonic() - begun
     assert result.outcome == "partial"
     assert result.labels == names_of(drawn)
     assert result.missing == {"p2": "silent"}
     assert [one.member for one in result.contributors] == ["p1", "p3"]
-    assert 0.8 < took <= 1.5
+    assert 0.8 < took <= 1.6
 
 
 @pytest.mark.parametrize("step", [3_600, -3_600])
@@ -55,27 +58,27 @@ async def test_every_wall_clock_stepping_by_an_hour_moves_no_deadline(
         time_ns=lambda: time.time_ns() + shift * 10**9, monotonic=time.monotonic
     )
     monkeypatch.setattr("fi_stream.clock.time", stepping)
-    stage, drawn = build(), rows(1)
+    stage, drawn = build(limits=EARLY), rows(1)
     async with stage.running("agg", "p1", "p3") as running, connect(stage.file("alice")) as client:
-        await client.ask(drawn, deadline=1.0)
+        await client.ask(drawn, deadline=1.5)
         begun = time.monotonic()
-        asked = asyncio.create_task(client.ask(drawn, deadline=1.0))
+        asked = asyncio.create_task(client.ask(drawn, deadline=1.5))
         await asyncio.sleep(0.01)
         shift = step
         result = await asked
-        assert 0.8 < time.monotonic() - begun <= 1.5
+        assert 0.8 < time.monotonic() - begun <= 1.6
         assert result.outcome == "partial"
-        assert (await client.ask(drawn, deadline=1.0)).outcome == "partial"
+        assert (await client.ask(drawn, deadline=1.5)).outcome == "partial"
         assert not await running["agg"].stop()
 
 
 async def test_a_slow_participant_delays_nobody_past_the_deadline(
     build: Callable[..., Stage],
 ) -> None:
-    stage = build(models={"p2": ODD + "time.sleep(3)"})
+    stage = build(models={"p2": ODD + "time.sleep(3)"}, limits=EARLY)
     async with stage.running(*EVERYONE), connect(stage.file("alice")) as client:
         begun = time.monotonic()
-        result = await client.ask(odd(1), deadline=1.0)
+        result = await client.ask(odd(1), deadline=1.5)
         assert time.monotonic() - begun <= 2.0
         assert result.outcome == "partial"
         assert result.missing == {"p2": "silent"}
@@ -110,9 +113,9 @@ async def test_too_few_answers_are_no_quorum_and_say_who_was_missing(
 
 
 async def test_nobody_there_is_no_quorum_by_the_deadline(build: Callable[..., Stage]) -> None:
-    stage = build()
+    stage = build(limits=EARLY)
     async with stage.running("agg"), connect(stage.file("alice")) as client:
-        result = await client.ask(rows(1), deadline=1.0)
+        result = await client.ask(rows(1), deadline=1.5)
     assert result.outcome == "no_quorum"
     assert result.missing == dict.fromkeys(("p1", "p2", "p3"), "silent")
 
