@@ -191,7 +191,7 @@ def answer():
     global answered
     while not done.is_set():
         answered += isinstance(budget.spend("alice", one), Spent)
-        time.sleep(0.001)  # SQLite's lock is not fair: leave it to the child now and then
+        time.sleep(0.02)  # SQLite's lock is not fair: leave it to the child now and then
 
 writer = threading.Thread(target=answer, daemon=True)
 writer.start()
