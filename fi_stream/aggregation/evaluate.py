@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fi_stream.aggregation.certificate import Certificate
     from fi_stream.aggregation.facts import Asked, Given, Settled
     from fi_stream.aggregation.rules import Scores, Stack
+    from fi_stream.aggregation.stacks import Weights
     from fi_stream.values import MemberId
 
 
@@ -76,13 +79,17 @@ class Decision:
     """What the contributors said together: `labels` [rows], `scores` [rows, classes].
 
     Each row of `scores` is at least 0 and adds up to 1. `withstands` [rows] is the certificate:
-    how many contributors could have answered anything without changing the label; None where
-    the rule has none, or nothing bounds the answers.
+    how many contributors could have answered anything without changing the label, and `margin`
+    [rows] the lead of the label, as a part of all that they could have given; None where the rule
+    has none, or nothing bounds the answers. `weights` [participants], in order of member id, is the
+    part of all weight that each answer had, the mean over the rows; None where the rule has none.
     """
 
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
     withstands: NDArray[np.int64] | None = None
+    margin: NDArray[np.float64] | None = None
+    weights: NDArray[np.float64] | None = None
 
 
 def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
@@ -97,17 +104,14 @@ def evaluate(queries: Sequence[Gathered]) -> list[Decision]:
     for group in scored(queries):
         digests = [queries[index].digest for index in group.queries]
         labels = labels_of(group.scores, digests, group.rows)
-        cuts = np.cumsum(group.rows)[:-1]
-        one = queries[group.queries[0]]
-        certified = _certified(one.rule, group.evidence, one.share)
-        parts = zip(
-            np.split(labels, cuts),
-            np.split(normalised(group.scores), cuts),
-            np.split(certified, cuts),
-            strict=True,
-        )
-        made = (Decision(one, two, None if (f < 0).any() else f) for one, two, f in parts)
-        decisions.update(zip(group.queries, made, strict=True))
+        one, made = queries[group.queries[0]], normalised(group.scores)
+        found = certify(one.rule, group.evidence, SIMPLEX_TOLERANCE, one.share)
+        bounded = _bounded(one.rule, group.evidence.predictions)
+        ends = accumulate(group.rows, initial=0)
+        for query, (start, end) in zip(group.queries, pairwise(ends), strict=True):
+            rows = slice(start, end)
+            told = _told(found, rows, bounded=bool(bounded[rows].all()))
+            decisions[query] = Decision(labels[rows], made[rows], *told)
     return [decisions[index] for index in range(len(queries))]
 
 
@@ -149,17 +153,30 @@ def _per_row(
     return np.concatenate([np.stack(part) for part in parts], axis=1)
 
 
-def _certified(name: str, evidence: Evidence, share: float) -> NDArray[np.int64]:
-    """How many contributors each row's label withstands, [rows]; -1 where nobody can tell."""
-    stack = evidence.predictions
-    unknown = np.full(stack.shape[1], -1)
-    found = certify(name, evidence, SIMPLEX_TOLERANCE, share)
+def _told(
+    found: Certificate | None, rows: slice, *, bounded: bool
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """What a certificate says of a query's rows: withstands, margin, and weights."""
     if found is None:
-        return unknown
+        return None, None, None
+    weights = _mean(found.weights[:, rows])
+    return (
+        (found.withstands[rows], found.margin[rows], weights) if bounded else (None, None, weights)
+    )
+
+
+def _bounded(name: str, stack: Stack) -> NDArray[np.bool_]:
+    """Whether nobody could have said more at a row than a certificate allows for: [rows]."""
+    if name == VOTES:
+        return np.ones(stack.shape[1], dtype=np.bool_)  # a vote is one, whatever noise is in it
     bounded = (stack >= 0).all(axis=(0, 2))
     bounded &= (stack.sum(axis=2) <= 1 + SIMPLEX_TOLERANCE).all(axis=0)
-    # a vote is one vote, whatever noise is in it
-    return found.withstands if name == VOTES else np.where(bounded, found.withstands, unknown)
+    return np.asarray(bounded)
+
+
+def _mean(weights: Weights) -> NDArray[np.float64]:
+    """Over a query's rows, added one by one: the same to the bit in whatever batch."""
+    return np.asarray(np.add.accumulate(weights, axis=1)[:, -1] / weights.shape[1])
 
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

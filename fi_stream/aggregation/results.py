@@ -83,11 +83,13 @@ def _noised(one: Settled, gathered: Gathered | None, central: Central) -> Result
     return _payload(one, decision, chosen.noise)
 
 
-def contributors_of(one: Settled) -> tuple[Contributor, ...]:
-    """Whose answers are in a result, and the noise that they declare."""
+def contributors_of(one: Settled, decision: Decision | None = None) -> tuple[Contributor, ...]:
+    """Whose answers are in a result, the noise that they declare, and what they weighed."""
+    known = None if decision is None else decision.weights
+    weights = [None] * len(one.answers) if known is None else np.minimum(known, 1.0).tolist()
     return tuple(
-        Contributor(member=member, model=given.model, noise=given.noise)
-        for member, given in one.answers.items()
+        Contributor(member=member, model=given.model, noise=given.noise, weight=weight)
+        for (member, given), weight in zip(one.answers.items(), weights, strict=True)
     )
 
 
@@ -105,18 +107,22 @@ def missing_of(one: Settled) -> tuple[Missing, ...]:
 
 
 def outputs_of(decision: Decision) -> tuple[Tensor, ...]:
-    """A decision as a result carries it: label, scores, and what the labels withstand if known."""
+    """A decision as a result carries it: label, scores, and the certificate if there is one."""
     labels = decision.labels.astype("<i8")
     scores = decision.scores.astype("<f8")
     outputs = (
         Tensor(name="label", datatype=Datatype.INT64, shape=labels.shape, data=labels.tobytes()),
         Tensor(name="scores", datatype=Datatype.FP64, shape=scores.shape, data=scores.tobytes()),
     )
-    if decision.withstands is None:
+    if decision.withstands is None or decision.margin is None:
         return outputs
-    data = decision.withstands.astype("<i8").tobytes()
-    certified = Tensor(name="withstands", datatype=Datatype.INT64, shape=labels.shape, data=data)
-    return (*outputs, certified)
+    shape = labels.shape
+    most, lead = decision.withstands.astype("<i8"), decision.margin.astype("<f8")
+    return (
+        *outputs,
+        Tensor(name="withstands", datatype=Datatype.INT64, shape=shape, data=most.tobytes()),
+        Tensor(name="margin", datatype=Datatype.FP64, shape=shape, data=lead.tobytes()),
+    )
 
 
 def _payload(one: Settled, decision: Decision | None, noise: Noise | None = None) -> ResultPayload:
@@ -124,7 +130,7 @@ def _payload(one: Settled, decision: Decision | None, noise: Noise | None = None
         outcome=one.outcome,
         reason=one.reason.code if one.reason else None,
         outputs=() if decision is None else outputs_of(decision),
-        contributors=() if decision is None else contributors_of(one),
+        contributors=() if decision is None else contributors_of(one, decision),
         missing=missing_of(one),
         responses=tuple(one.relayed.values()) or None,
         noise=noise,

@@ -80,11 +80,15 @@ class Abstain(Value):
 
 
 class Contributor(Value):
-    """A participant whose answer is in the result."""
+    """A participant whose answer is in the result.
+
+    `weight` is the part of 1 that it had of all weight, the mean over the rows, if known.
+    """
 
     member: MemberId
     model: _Short
     noise: Noise | None = None
+    weight: Annotated[FiniteFloat, Ge(0), Le(1)] | None = None
 
 
 class Missing(Value):

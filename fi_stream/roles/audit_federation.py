@@ -17,7 +17,7 @@ from fi_stream.federation.policy import Policy, Protection
 from fi_stream.federation.roster import Member, Role, Roster
 from fi_stream.federation.task import Task, TensorSpec
 from fi_stream.federation.writing import dumps
-from fi_stream.privacy.compatibility import TABLE
+from fi_stream.privacy.allowed import TABLE
 from fi_stream.privacy.guesses import VOTERS, neighbours
 from fi_stream.sealing.identity import Identity
 

@@ -27,13 +27,15 @@ class Decided:
     """What the contributors said together: a class index and the scores of each row.
 
     `withstands` is [rows]: the largest f such that no f contributors, answering anything, could
-    have changed the label; None where the rule or the noise allows no such certificate.
+    have changed the label, and `margin` [rows] by how much it leads, as a part of all that they
+    could have given; None where the rule or the noise allows no such certificate.
     """
 
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
     names: tuple[str, ...]
     withstands: NDArray[np.int64] | None = None
+    margin: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +120,13 @@ class Result:
                 {name: float(score) for name, score in zip(decided.names, row, strict=True)}
                 for row in decided.scores
             ],
-            "withstands": None
-            if decided is None or decided.withstands is None
-            else decided.withstands.tolist(),
+            "withstands": _plain(None if decided is None else decided.withstands),
+            "margin": _plain(None if decided is None else decided.margin),
             "certified": self.certified,
-            "contributors": [{"member": c.member, "model": c.model} for c in self.contributors],
+            "contributors": [
+                {"member": c.member, "model": c.model, "weight": c.weight}
+                for c in self.contributors
+            ],
             "missing": self.missing,
             "retry_after_ms": self.retry_after_ms,
             "privacy": None if privacy is None else privacy.to_dict(),
@@ -170,15 +174,20 @@ def _decided(ask: Ask, payload: ResultPayload, names: tuple[str, ...]) -> Decide
     whole = labels.astype(np.int64)
     if whole.min() < 0 or whole.max() >= len(names):
         return Refusal(Reason.NOT_A_PREDICTION, "a label that the task does not have")
-    certified = None
-    if "withstands" in tensors:
-        found = to_array(tensors["withstands"])
-        if isinstance(found, Refusal):
-            return found
-        if found.shape != (ask.rows,):
-            return Refusal(Reason.WRONG_SHAPE, f"{found.shape} certificates")
-        certified = found.astype(np.int64)
-    return Decided(whole, scores.astype(np.float64), names, certified)
+    read = [to_array(tensors[name]) for name in ("withstands", "margin") if name in tensors]
+    certified = [one for one in read if not isinstance(one, Refusal)]
+    if len(certified) < len(read):
+        return next(one for one in read if isinstance(one, Refusal))
+    if any(one.shape != (ask.rows,) for one in certified) or len(certified) == 1:
+        return Refusal(Reason.WRONG_SHAPE, f"{[one.shape for one in certified]} of a certificate")
+    if not certified:
+        return Decided(whole, scores.astype(np.float64), names)
+    most, lead = certified[0].astype(np.int64), certified[1].astype(np.float64)
+    return Decided(whole, scores.astype(np.float64), names, most, lead)
+
+
+def _plain(numbers: NDArray[np.generic] | None) -> list[object] | None:
+    return None if numbers is None else numbers.tolist()
 
 
 def _reason(code: int | None) -> Reason | None:

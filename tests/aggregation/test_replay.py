@@ -135,9 +135,9 @@ def test_what_a_window_added_is_in_the_file_and_so_are_answers_that_it_left_out(
 
 def test_a_changed_bit_is_noticed() -> None:
     (one,) = recording(settled(3, "soft", dict.fromkeys(MEMBERS, 1)))
-    label, scores, certified = one.result.outputs
+    label, scores, *certificate = one.result.outputs
     changed = scores.model_copy(update={"data": bytes([scores.data[0] ^ 1]) + scores.data[1:]})
-    result = one.result.model_copy(update={"outputs": (label, changed, certified)})
+    result = one.result.model_copy(update={"outputs": (label, changed, *certificate)})
     other = one.model_copy(update={"result": result})
     assert compare([other], redecide([other])).identical == 0
 

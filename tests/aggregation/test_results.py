@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,19 +65,20 @@ def rejected(number: int = 0) -> Settled:
 
 def test_a_decided_result_has_labels_scores_contributors_and_reasons() -> None:
     (payload,) = result_payloads([partial()])
-    labels, scores, certified = (to_array(tensor) for tensor in payload.outputs)
+    labels, scores, certified, margin = (to_array(tensor) for tensor in payload.outputs)
     assert not isinstance(labels, Refusal)
     assert not isinstance(scores, Refusal)
-    assert [t.name for t in payload.outputs] == ["label", "scores", "withstands"]
+    assert [t.name for t in payload.outputs] == ["label", "scores", "withstands", "margin"]
     assert not isinstance(certified, Refusal)
     assert certified.tolist() == [0, 0]
+    np.testing.assert_allclose(margin, [0.2, 0.0], atol=1e-3)
     assert labels.shape == (2,)
     assert labels[0] == 0
     assert labels[1] in {1, 2}
     np.testing.assert_allclose(scores, [[0.6, 0.4, 0.0], [0.0, 0.5, 0.5]])
     assert payload.contributors == (
-        Contributor(member="p1", model="m-p1"),
-        Contributor(member="p2", model="m-p2", noise=NOISE),
+        Contributor(member="p1", model="m-p1", weight=0.5),
+        Contributor(member="p2", model="m-p2", noise=NOISE, weight=0.5),
     )
     assert payload.missing == (
         Missing(member="p3", reason=Reason.OVER_BUDGET.code),
@@ -129,6 +131,19 @@ def test_a_result_is_the_same_alone_and_beside_others(kinds: list[tuple[str, str
 def test_a_payload_reads_back_as_it_was() -> None:
     for payload in result_payloads([partial(), no_quorum(), rejected()]):
         assert unframe(frame(payload), ResultPayload) == payload
+
+
+def test_a_result_says_what_each_answer_weighed_and_by_how_much_its_label_leads() -> None:
+    sure, unsure = [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]
+    rows = {"p1": answer("p1", [sure, sure]), "p2": answer("p2", [unsure, sure])}
+    (payload,) = result_payloads([Settled(asked(1, "entropy"), Outcome.COMPLETE, rows, {})])
+    # exp(-H) is 1 where one is sure and a half between two classes
+    weights = [each.weight for each in payload.contributors]
+    assert weights == pytest.approx([(2 / 3 + 1 / 2) / 2, (1 / 3 + 1 / 2) / 2])
+    margin = to_array(payload.outputs[3])
+    np.testing.assert_allclose(margin, [(1.0 - 0.25) / 2, 1.0], atol=1e-3)
+    (payload,) = result_payloads([Settled(asked(1, "median"), Outcome.COMPLETE, rows, {})])
+    assert [each.weight for each in payload.contributors] == [None, None]
 
 
 def test_a_label_says_how_many_contributors_it_withstands_where_that_is_bounded() -> None:

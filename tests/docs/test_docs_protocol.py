@@ -24,7 +24,7 @@ from fi_stream.events import (
 from fi_stream.events.payloads import Outcome
 from fi_stream.events.refusals import Reason
 from fi_stream.federation.roster import Role
-from fi_stream.privacy.compatibility import as_markdown
+from fi_stream.privacy.allowed import as_markdown
 from fi_stream.roles import dead_letters
 from fi_stream.sealing import audiences, epochs, keyring, waiting
 from fi_stream.transport.catalogue import catalogue

@@ -7,9 +7,8 @@ import pytest
 
 from fi_stream.federation.member import Mechanism, PrivacySection
 from fi_stream.federation.policy import Form, NoisyMaxPolicy, Policy, Protection
+from fi_stream.privacy.allowed import CENTRAL, as_markdown
 from fi_stream.privacy.compatibility import (
-    CENTRAL,
-    as_markdown,
     first_refusal,
     refuse,
     refuse_aggregator,

@@ -140,9 +140,9 @@ def test_an_earlier_deadline_shows_in_the_outcomes(file: Path) -> None:
 
 def test_a_result_that_is_not_the_same_to_the_bit_fails(tmp_path: Path) -> None:
     one = query(1)
-    label, scores, certified = one.result.outputs
+    label, scores, *certificate = one.result.outputs
     other = scores.model_copy(update={"data": scores.data[:-1] + bytes([scores.data[-1] ^ 1])})
-    result = one.result.model_copy(update={"outputs": (label, other, certified)})
+    result = one.result.model_copy(update={"outputs": (label, other, *certificate)})
     path = tmp_path / "other.rec"
     with Writer(path, CLASSES) as writer:
         writer.write(one.model_copy(update={"result": result}))

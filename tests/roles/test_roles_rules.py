@@ -70,7 +70,13 @@ async def test_each_rule_decides_and_the_client_decides_the_same_by_itself_under
                 assert certified[0].tolist() == certified[1].tolist()
                 # all three say the same: a vote withstands one that lies
                 assert name != "hard" or set(certified[0].tolist()) == {1}
-                assert trusted.to_dict()["withstands"] == certified[0].tolist()
+                said = trusted.to_dict()
+                assert said["withstands"] == certified[0].tolist()
+                assert (
+                    said["margin"] == blind.to_dict()["margin"] == trusted.decided.margin.tolist()
+                )
+                assert said["contributors"] == blind.to_dict()["contributors"]
+                assert sum(one["weight"] for one in said["contributors"]) == pytest.approx(1)
             else:
                 assert certified == (None, None)
 
