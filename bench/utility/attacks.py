@@ -6,15 +6,15 @@ largest weight that its answer can carry. Its size is what the roster says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.utility.accuracy import credit
+from bench.utility.contract import Attack
 from bench.utility.deciding import counting, decide, probabilities, rules_for
 from bench.utility.own_attack import own_attack
 from fi_stream.roles.traces import Trace
@@ -22,16 +22,14 @@ from fi_stream.roles.traces import Trace
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from fi_stream.aggregation.guard import Guard
 
 _SURE = 30.0
 _ROWS = 2000
 _SEED = 7
 _STEPS, _RATE = 40, 2.0
-
-Attack: TypeAlias = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-"""Logits of the attacker [rows, classes], from its own and the honest ones [others, rows, classes].
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,10 @@ from fi_stream.aggregation.stacks import SIMPLEX_TOLERANCE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Attack: TypeAlias = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""Logits of the attacker [rows, classes], from its own and the honest ones [others, rows, classes].
+"""
+
 OwnAttack: TypeAlias = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 """What the attacker says, [rows, classes] on the simplex.
 

@@ -14,8 +14,7 @@ from fi_stream.federation.references import imported
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bench.utility.attacks import Attack
-    from bench.utility.contract import OwnAttack
+    from bench.utility.contract import Attack, OwnAttack
 
 _LEAST = 1e-13
 _WANTED = (
