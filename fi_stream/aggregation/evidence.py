@@ -130,6 +130,10 @@ WEIGHTED: MappingProxyType[str, Weighing] = MappingProxyType(
 )
 """The rules that are sums of weighted predictions, and their weights."""
 
+ENERGY = "competence_energy"
+DENSITY = "competence_density"
+"""The two rules whose weight is of a participant's own data."""
+
 SIZED = frozenset({"competence_entropy", "competence_energy", "competence_density"})
 """The rules that weigh by size."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fi_stream.aggregation.evidence import DENSITY
 from fi_stream.aggregation.spectral import confidences
 from fi_stream.aggregation.windows import WINDOWS
 from fi_stream.events.payloads import Outcome
@@ -34,9 +35,6 @@ class Kind(IntEnum):
     DENSITY = 2
     LATENCY = 3
 
-
-DENSITY = "competence_density"
-"""The rule whose answers carry r; what other rules' answers carry is something else."""
 
 _ROOM = 64
 """Columns at first; more as rows come."""

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fi_stream.aggregation.evidence import AUGMENTED, NAMES, OWN, SIZED, STANDING
+from fi_stream.aggregation.evidence import AUGMENTED, DENSITY, NAMES, OWN, SIZED, STANDING
 from fi_stream.aggregation.facts import Answered, Asked, Given, Settled
-from fi_stream.aggregation.past import DENSITY
 from fi_stream.aggregation.window import EachClient
 from fi_stream.errors import ConfigError
 from fi_stream.events.payloads import Outcome

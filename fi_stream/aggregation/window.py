@@ -13,9 +13,9 @@ import numpy as np
 
 from fi_stream.aggregation.competence import density_standing
 from fi_stream.aggregation.dependence import FROM_QUERIES, gate
-from fi_stream.aggregation.evidence import STANDING
+from fi_stream.aggregation.evidence import DENSITY, STANDING
 from fi_stream.aggregation.guard import until_judged
-from fi_stream.aggregation.past import DENSITY, Kind, Past
+from fi_stream.aggregation.past import Kind, Past
 from fi_stream.aggregation.spectral import spectral_weights
 from fi_stream.aggregation.windows import WINDOWS
 from fi_stream.events.payloads import Outcome

@@ -7,14 +7,14 @@ beside each prediction stands the participant's own weight, where the query's ru
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from fi_stream.aggregation.augmented import INSTABILITY, tta_mean, tta_weights
 from fi_stream.aggregation.competence import ENERGY_CAP, Standard, energy, energy_weights
 from fi_stream.aggregation.density import sample
-from fi_stream.aggregation.evidence import AUGMENTED
+from fi_stream.aggregation.evidence import AUGMENTED, DENSITY, ENERGY
 from fi_stream.errors import ModelError
 from fi_stream.events.refusals import Refusal
 from fi_stream.models.batching import predict_each
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from fi_stream.models.port import Inputs, Model
     from fi_stream.values import MemberId
 
-ENERGY: Final = "competence_energy"
-DENSITY: Final = "competence_density"
 
 _T = TypeVar("_T")
 

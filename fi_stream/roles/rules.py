@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fi_stream.aggregation.evidence import AUGMENTED, EQUAL, SIZED, WEIGHTED
+from fi_stream.aggregation.evidence import AUGMENTED, DENSITY, ENERGY, EQUAL, SIZED, WEIGHTED
 from fi_stream.aggregation.own import own_rule
 from fi_stream.aggregation.robust import refuse_trim
 from fi_stream.federation.member import Forms, Gives
@@ -50,13 +50,12 @@ def refuse_rules(federation: Federation) -> str | None:
 def model_mistakes(federation: Federation, model: ModelSection) -> Iterator[tuple[str, str]]:
     """What `[model]` lacks for rules by which a participant weighs itself: the key, and why."""
     rules = set(federation.policy.rules)
-    energy, density = "competence_energy", "competence_density"
-    if energy in rules and model.gives is not Gives.LOGITS:
-        yield "gives", f"rule {energy!r} reads logits: have the model give them, and write 'logits'"
-    if energy in rules and model.held_out is None:
-        yield "held_out", _lacks(energy, "held_out", "examples that it did not learn from")
-    if density in rules and model.training is None:
-        yield "training", _lacks(density, "training", "the examples that it learnt from")
+    if ENERGY in rules and model.gives is not Gives.LOGITS:
+        yield "gives", f"rule {ENERGY!r} reads logits: have the model give them, and write 'logits'"
+    if ENERGY in rules and model.held_out is None:
+        yield "held_out", _lacks(ENERGY, "held_out", "examples that it did not learn from")
+    if DENSITY in rules and model.training is None:
+        yield "training", _lacks(DENSITY, "training", "the examples that it learnt from")
     if wanted := AUGMENTED & rules:
         if model.forms is None:
             why = f"rule {min(wanted)!r} asks a model several forms of a query"
